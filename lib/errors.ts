@@ -1,0 +1,77 @@
+import { inspect } from 'node:util'
+import createError, { type HttpError } from 'http-errors'
+
+/**
+ * Every error of this package carries one of these codes as `err.code`; the number is `err.status`.
+ *
+ * The first four are refusals: what a visitor can meet in normal operation, and what `problemJson()` always
+ * renders. The others report a mistake in the program, except `ERR_STREAM_METHOD`, which is the visitor's.
+ */
+const STATUS_OF = {
+  /** The key already holds as many streams as its limit. RFC 6585 section 4. */
+  ERR_STREAM_LIMIT: 429,
+  /** `keyGenerator` found nobody to count the stream for. */
+  ERR_STREAM_NO_KEY: 401,
+  /** This process holds as many streams as `capacity`. */
+  ERR_STREAM_CAPACITY: 503,
+  /** The store threw or rejected; `err.cause` has its error. */
+  ERR_STREAM_STORE: 503,
+  /** The method is none that can stream. `err.headers.Allow` lists those that can. RFC 9110 section 15.5.6. */
+  ERR_STREAM_METHOD: 405,
+  /** `keyGenerator` returned something other than a string or nothing. */
+  ERR_STREAM_BAD_KEY: 500,
+  /** `limit()` returned something other than an integer >= 0 or Infinity. */
+  ERR_STREAM_BAD_LIMIT: 500,
+  /** No whitelist from `defineEvents`, so nothing may be written. */
+  ERR_STREAM_NO_WHITELIST: 500,
+  /** The response was already used for something else. */
+  ERR_STREAM_HEADERS_SENT: 500,
+  /** Text that no whitelist has checked was about to be written. */
+  ERR_STREAM_UNCHECKED: 500,
+  /** An event was withheld while `strict` was on. */
+  ERR_STREAM_WITHHELD: 500,
+} as const
+
+/** A code of this package, as found on `err.code`. */
+export type StreamErrorCode = keyof typeof STATUS_OF
+
+/** An http-errors error with one of our codes. */
+export type StreamError = HttpError & { code: StreamErrorCode }
+
+const REFUSALS: ReadonlySet<unknown> = new Set<StreamErrorCode>([
+  'ERR_STREAM_LIMIT',
+  'ERR_STREAM_NO_KEY',
+  'ERR_STREAM_CAPACITY',
+  'ERR_STREAM_STORE',
+])
+
+/** Builds the http-errors error of a code. `properties` may add `headers` or `cause`. */
+export function streamError(
+  code: StreamErrorCode,
+  message: string,
+  properties: { headers?: Record<string, string>; cause?: unknown } = {},
+): StreamError {
+  return createError(STATUS_OF[code], message, { ...properties, code }) as StreamError
+}
+
+/** Whether an error is one of the four refusals. Asked by code, because the package may be loaded twice. */
+export function isRefusal(error: unknown): error is StreamError {
+  const { code, status } = (error ?? {}) as Partial<StreamError>
+  return REFUSALS.has(code) && STATUS_OF[code as StreamErrorCode] === status
+}
+
+/** Whether a code is one of ours, and so may be shown to a visitor. */
+export function isStreamErrorCode(code: unknown): code is StreamErrorCode {
+  return typeof code === 'string' && Object.hasOwn(STATUS_OF, code)
+}
+
+/**
+ * The error of an option that cannot work, thrown when the option is given, not when it is first needed.
+ * It quotes the value (shortened) and says what to type instead.
+ */
+export function badOption(where: string, value: unknown, instead: string): TypeError {
+  const quoted = inspect(value, { depth: 0, maxStringLength: 80, maxArrayLength: 5, breakLength: Infinity })
+  return Object.assign(new TypeError(`${where} is ${quoted}; give ${instead}`), {
+    code: 'ERR_STREAM_BAD_OPTION',
+  })
+}

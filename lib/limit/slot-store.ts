@@ -1,0 +1,86 @@
+/**
+ * Where slots live. Implement this to keep them somewhere else.
+ *
+ * **Leases, not counters.** A store holds, for each key, the set of slot ids that are open now; their number
+ * is the count. It never holds a number of its own that is counted up and down: such a number drifts with
+ * every crash and every close that is reported twice. Because a release names its slot, an old close can
+ * never free a newer stream's slot.
+ *
+ * **Who calls.** Only the limiter: `acquire` before a stream opens, `release` when its response has closed.
+ * Calls for one key may overlap, from this process and from others.
+ *
+ * **Answers.** Each method may answer at once or with a promise. Answering at once spares the request a tick.
+ *
+ * **Errors.** A method that throws or rejects says "I do not know". The limiter then answers 503
+ * (`ERR_STREAM_STORE`) to an `acquire` and releases the slot id, as the acquire may have happened all the
+ * same; an error from `release` is reported with `process.emitWarning` and otherwise ignored.
+ *
+ * **Time.** A store owns no timer. A store that is shared between processes gives each slot an expiry and
+ * forgets it when `renew` did not come in time; one that lives and dies with its process needs none.
+ */
+export interface SlotStore {
+  /**
+   * Takes a slot for `key` if fewer than `limit` are held, in one step that no other acquire can divide:
+   * of K simultaneous calls against a limit of N, exactly N are granted.
+   *
+   * A slot id that is held already is granted again and changes nothing, so a caller may repeat a call whose
+   * answer was lost.
+   *
+   * @param key whose stream this is: any non-empty string, to be treated as opaque.
+   * @param slotId at most 64 printable ASCII characters, unique over all processes.
+   * @param limit an integer >= 0, or Infinity. It may differ from call to call (a changed plan): slots that
+   *   are held already are not taken away, but none is granted until fewer than `limit` are held.
+   */
+  acquire(key: string, slotId: string, limit: number, options?: AcquireOptions): Grant | Promise<Grant>
+
+  /** Gives a slot back. A second time, after expiry, or for an unknown slot it does nothing. */
+  release(key: string, slotId: string): void | Promise<void>
+
+  /** How many slots `key` holds now; 0 for a key never seen. Never negative. */
+  count(key: string): number | Promise<number>
+
+  /** Extends leases that are still open, and says of each, in the same order, how it stands. */
+  renew?(leases: readonly Lease[]): readonly LeaseState[] | Promise<readonly LeaseState[]>
+
+  /** Ends all slots of `key` and returns their ids. A later `renew` of one of them answers 'kicked'. */
+  kick?(key: string): readonly string[] | Promise<readonly string[]>
+
+  /** The slots that `key` holds now, oldest first. */
+  list?(key: string): readonly HeldSlot[] | Promise<readonly HeldSlot[]>
+
+  /** Lets go of connections and the like. No other method is called afterwards. */
+  close?(): void | Promise<void>
+}
+
+/** What an acquire may ask for beyond the slot. A store that cannot do it acquires as if it were not asked. */
+export interface AcquireOptions {
+  /** When the key is full, end its oldest slots to make room instead of refusing. Default false. */
+  evictOldest?: boolean
+  /** Kept with the slot and returned by `list`. */
+  meta?: Readonly<Record<string, string>>
+}
+
+/** The answer to an acquire. */
+export interface Grant {
+  /** Whether the caller now holds the slot. */
+  granted: boolean
+  /** How many slots the key holds after this call, the granted one included. */
+  held: number
+  /** The slot ids that were ended to make room. */
+  evicted?: readonly string[]
+}
+
+/** One slot of one key. */
+export interface Lease {
+  key: string
+  slotId: string
+}
+
+/** How a lease stands: still held, unknown to the store, or ended on purpose. */
+export type LeaseState = 'renewed' | 'lost' | 'evicted' | 'kicked'
+
+/** A slot as `list` shows it. */
+export interface HeldSlot {
+  slotId: string
+  meta?: Readonly<Record<string, string>>
+}

@@ -1,0 +1,139 @@
+import type { Request, Response } from 'express'
+import { badOption, type StreamError } from '../errors.js'
+import { MemoryStore } from './memory-store.js'
+import type { SlotStore } from './slot-store.js'
+
+/** Options of {@link streamLimit}. The names are express-rate-limit's wherever the meaning is the same. */
+export interface StreamLimitOptions {
+  /**
+   * How many streams one key may hold open at once.
+   *
+   * An integer >= 0 (0 refuses everybody), `Infinity`, or a function of the request that returns one of these
+   * or a promise of one, for plans. What a function returns that is no such number fails that request with
+   * `ERR_STREAM_BAD_LIMIT` (500).
+   *
+   * Default: the environment variable `SSE_MAX_PER_USER`, read when the limiter is made and only if this
+   * option is absent; else 5.
+   *
+   * @throws TypeError from `streamLimit` if it, or the variable, is anything else.
+   */
+  limit?: number | ((req: Request, res: Response) => number | Promise<number>) | undefined
+
+  /**
+   * Whose stream this is: a string, or a promise of one. Nothing (undefined, null or `''`) refuses the request
+   * with 401 `ERR_STREAM_NO_KEY`, so that no stream goes uncounted; what it throws goes to `next`.
+   *
+   * There is no default: everybody behind one NAT or proxy shares an IP address, so counting by it refuses
+   * the innocent. Take the id of the user you have authenticated.
+   */
+  keyGenerator: (
+    req: Request,
+    res: Response,
+  ) => string | null | undefined | Promise<string | null | undefined>
+
+  /** Where slots live. Default: a `MemoryStore` of this limiter's own, which is exact for one process. */
+  store?: SlotStore | undefined
+
+  /**
+   * How many streams this limiter holds open in this process, over all keys; beyond it 503
+   * `ERR_STREAM_CAPACITY`, before the store is asked. An integer >= 0 or `Infinity`. Default: `Infinity`.
+   */
+  capacity?: number | undefined
+
+  /**
+   * The name of this policy in the `RateLimit` headers and in the text of problems: letters, digits, `.`, `_`,
+   * `-`, at most 64 of them. Default: `'sse'`.
+   */
+  identifier?: string | undefined
+
+  /**
+   * Answers a refusal (`error.code` says which) instead of `next(error)`. It must end the response or call
+   * `next`. Other errors, such as one thrown by `keyGenerator`, still go to `next`.
+   */
+  handler?:
+    | ((req: Request, res: Response, next: (error?: unknown) => void, error: StreamError) => unknown)
+    | undefined
+
+  /** Returns true, or a promise of it, to let a request through uncounted. Default: none is. */
+  skip?: ((req: Request, res: Response) => boolean | Promise<boolean>) | undefined
+}
+
+/** The options as the request path reads them: checked, and nothing left out but `handler`. */
+export type StreamLimitConfig = {
+  [Name in Exclude<keyof StreamLimitOptions, 'handler'>]-?: Exclude<StreamLimitOptions[Name], undefined>
+} & Pick<StreamLimitOptions, 'handler'>
+
+const DEFAULT_LIMIT = 5
+const A_LIMIT = 'an integer >= 0 or Infinity'
+
+/** Whether a value is an integer >= 0 or Infinity. */
+export function isLimit(value: unknown): value is number {
+  return value === Infinity || (Number.isSafeInteger(value) && (value as number) >= 0)
+}
+
+/** Checks the options once, when the limiter is made, so that a mistake stops the start and not a request. */
+export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLimitConfig {
+  if (typeof options !== 'object' || options === null) {
+    throw badOption('streamLimit: options', options, 'an object with at least a keyGenerator')
+  }
+  const { keyGenerator, store, capacity, identifier, handler, skip } = options
+  if (typeof keyGenerator !== 'function') {
+    throw badOption(
+      'streamLimit: keyGenerator',
+      keyGenerator,
+      'a function that says whose stream this is, such as (req, res) => res.locals.userId',
+    )
+  }
+  if (store !== undefined && !isSlotStore(store)) {
+    throw badOption(
+      'streamLimit: store',
+      store,
+      'an object with acquire, release and count, such as new MemoryStore()',
+    )
+  }
+  if (capacity !== undefined && !isLimit(capacity))
+    throw badOption('streamLimit: capacity', capacity, A_LIMIT)
+  if (identifier !== undefined && !(typeof identifier === 'string' && /^[\w.-]{1,64}$/.test(identifier))) {
+    throw badOption(
+      'streamLimit: identifier',
+      identifier,
+      "1 to 64 letters, digits, '.', '_' or '-', such as 'sse'",
+    )
+  }
+  for (const [name, value] of Object.entries({ handler, skip })) {
+    if (value !== undefined && typeof value !== 'function') {
+      throw badOption(`streamLimit: ${name}`, value, 'a function, or leave it out')
+    }
+  }
+  return {
+    limit: resolveLimit(options.limit),
+    keyGenerator,
+    store: store ?? new MemoryStore(),
+    capacity: capacity ?? Infinity,
+    identifier: identifier ?? 'sse',
+    skip: skip ?? (() => false),
+    handler,
+  }
+}
+
+function resolveLimit(limit: StreamLimitOptions['limit']): NonNullable<StreamLimitOptions['limit']> {
+  if (limit === undefined) return limitFromEnvironment(process.env.SSE_MAX_PER_USER)
+  if (typeof limit === 'function' || isLimit(limit)) return limit
+  throw badOption('streamLimit: limit', limit, `${A_LIMIT}, or a function (req, res) => number`)
+}
+
+function limitFromEnvironment(text: string | undefined): number {
+  if (text === undefined) return DEFAULT_LIMIT
+  const limit = /^(\d+|Infinity)$/.test(text) ? Number(text) : Number.NaN
+  if (isLimit(limit)) return limit
+  throw badOption(
+    'The environment variable SSE_MAX_PER_USER',
+    text,
+    `${A_LIMIT}, such as SSE_MAX_PER_USER=5, or unset it`,
+  )
+}
+
+function isSlotStore(store: unknown): store is SlotStore {
+  const { acquire, release, count } = (store ?? {}) as Partial<SlotStore>
+  return typeof acquire === 'function' && typeof release === 'function' && typeof count === 'function'
+}

@@ -1,0 +1,149 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { inspect } from 'node:util'
+import type { Request, Response } from 'express'
+import { isRefusal, streamError } from '../errors.js'
+import { isPromise } from '../is-promise.js'
+import { isResponseOver, onResponseClose } from '../response-close.js'
+import { warnOfMisuse } from './misuse.js'
+import { createSlotIds } from './slot-ids.js'
+import { SlotLease } from './slot-lease.js'
+import { isLimit, resolveStreamLimitOptions, type StreamLimitOptions } from './stream-limit-options.js'
+
+type Next = (error?: unknown) => void
+
+/**
+ * The middleware, with a look at what it holds.
+ *
+ * It is typed on node:http and not on Express's `RequestHandler`, because the latter widens `req.params` of
+ * the next handler on the same route.
+ */
+export interface StreamLimit {
+  (req: IncomingMessage, res: ServerResponse, next: Next): Promise<void>
+  /** How many slots `key` holds in the store now, over all processes that share it. Rejects if the store does. */
+  count(key: string): Promise<number>
+  /** How many streams this limiter holds open in this process. */
+  readonly open: number
+}
+
+/**
+ * Makes a middleware that caps how many streams a user holds open at once.
+ *
+ * It takes a slot before the next handler runs, and gives it back when the response closes: exactly once,
+ * however it ends. Over the cap the request goes to `next(error)` with an http-errors error (429
+ * `ERR_STREAM_LIMIT`), before any byte is written and without costing a slot.
+ *
+ * HEAD and OPTIONS pass unseen. The same limiter met twice on one request counts once; different limiters
+ * stack, and what an earlier one granted comes back when a later one refuses. A request whose client has gone
+ * by the time its turn comes goes no further.
+ *
+ * @throws TypeError when an option cannot work; it quotes the value and says what to give instead.
+ */
+export function streamLimit(options: StreamLimitOptions): StreamLimit {
+  const { limit, keyGenerator, store, capacity, identifier, handler, skip } =
+    resolveStreamLimitOptions(options)
+  const nextSlotId = createSlotIds()
+  const counted = new WeakSet<ServerResponse>()
+  let open = 0
+  let opening = 0
+  warnOfMisuse(store)
+
+  // An async function runs up to its first await in the caller's tick, and nothing here awaits a value that has
+  // arrived already: with a synchronous store the next handler runs in the same tick.
+  async function streamLimitMiddleware(nodeReq: IncomingMessage, nodeRes: ServerResponse, next: Next) {
+    const req = nodeReq as Request
+    const res = nodeRes as Response
+    if (req.method === 'HEAD' || req.method === 'OPTIONS' || counted.has(res)) return next()
+    let error: unknown
+    let reserved = false
+    try {
+      const skipped = skip(req, res)
+      if (!(isPromise(skipped) ? await skipped : skipped)) {
+        const found = keyGenerator(req, res)
+        const key = checkKey(isPromise(found) ? await found : found)
+        // Opens that are still being decided hold a place, so that simultaneous ones cannot pass the capacity.
+        if (open + opening >= capacity) throw capacityReached(identifier)
+        opening += 1
+        reserved = true
+        const asked = typeof limit === 'function' ? limit(req, res) : limit
+        const cap = checkLimit(isPromise(asked) ? await asked : asked)
+        if (isResponseOver(req, res)) return
+        const lease = new SlotLease(store, key, nextSlotId())
+        const answer = lease.acquire(cap)
+        const grant = isPromise(answer) ? await answer : answer
+        if (!grant.granted) throw limitReached(identifier, cap, grant.held)
+        if (isResponseOver(req, res)) return lease.release()
+        hold(req, res, lease)
+      }
+    } catch (thrown) {
+      error = toError(thrown)
+    } finally {
+      if (reserved) opening -= 1
+    }
+    if (!error) return next()
+    return handler && isRefusal(error) ? handler(req, res, next, error) : next(error)
+  }
+
+  function hold(req: IncomingMessage, res: ServerResponse, lease: SlotLease): void {
+    counted.add(res)
+    open += 1
+    onResponseClose(req, res, () => {
+      open -= 1
+      lease.release()
+    })
+  }
+
+  return Object.defineProperties(streamLimitMiddleware, {
+    count: { value: async (key: string) => store.count(key), enumerable: true },
+    open: { get: () => open, enumerable: true },
+  }) as typeof streamLimitMiddleware & StreamLimit
+}
+
+function limitReached(identifier: string, limit: number, held: number) {
+  return streamError(
+    'ERR_STREAM_LIMIT',
+    `You have ${held} of ${limit} allowed streams open (policy "${identifier}"). Close one, then try again.`,
+    {
+      // https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (draft 10): a quota of streams
+      // that are open at once, of which none remains. There is no Retry-After, as nobody knows when one closes.
+      headers: {
+        'RateLimit-Policy': `"${identifier}";q=${limit};qu="concurrent-requests"`,
+        RateLimit: `"${identifier}";r=0`,
+      },
+    },
+  )
+}
+
+function capacityReached(identifier: string) {
+  return streamError(
+    'ERR_STREAM_CAPACITY',
+    `This server holds as many open streams as it can (policy "${identifier}"). Try again later.`,
+  )
+}
+
+function checkKey(key: unknown): string {
+  if (typeof key === 'string' && key !== '') return key
+  if (key === undefined || key === null || key === '') {
+    throw streamError('ERR_STREAM_NO_KEY', 'Sign in to open a stream.')
+  }
+  throw streamError(
+    'ERR_STREAM_BAD_KEY',
+    `keyGenerator returned a value of type ${typeof key}; return a string, such as String(user.id)`,
+  )
+}
+
+function checkLimit(limit: unknown): number {
+  if (isLimit(limit)) return limit
+  throw streamError(
+    'ERR_STREAM_BAD_LIMIT',
+    `limit() returned ${inspect(limit, { depth: 0 })}; return an integer >= 0 or Infinity`,
+  )
+}
+
+/**
+ * What Express must see as an error. `throw undefined`, or `throw 'route'`, would make `next` go on to a handler
+ * without a slot.
+ */
+function toError(thrown: unknown): object {
+  if (typeof thrown === 'object' && thrown !== null) return thrown
+  return new Error(`A function given to streamLimit threw ${inspect(thrown)}; throw an Error instead`)
+}

@@ -1,0 +1,66 @@
+import {
+  type IncomingMessage,
+  type ServerResponse,
+  STATUS_CODES,
+  validateHeaderName,
+  validateHeaderValue,
+} from 'node:http'
+import { isRefusal, isStreamErrorCode } from './errors.js'
+
+/**
+ * Makes an error middleware that answers with RFC 9457 problem details (`application/problem+json`).
+ *
+ * It renders our four refusals always, and other http-errors only if they say `expose`; everything else, and
+ * every error that comes after the headers were sent, goes on to the next error handler. The body has `type`,
+ * `title`, `status`, `detail` (the error's message) and, on our errors, `code`; that of a 500 has no `detail`
+ * and no `code`. `err.headers` are sent, except those that are no valid header.
+ */
+export function problemJson() {
+  return function problemJsonMiddleware(
+    error: unknown,
+    _req: IncomingMessage,
+    res: ServerResponse,
+    next: (error?: unknown) => void,
+  ): void {
+    const { status, expose, message, code, headers } = (error ?? {}) as Record<string, unknown>
+    const known = isRefusal(error) || (isErrorStatus(status) && expose === true)
+    if (res.headersSent || !known) return next(error)
+
+    const problem = {
+      type: 'about:blank',
+      title: STATUS_CODES[status as number] ?? 'Error',
+      status,
+      ...(status !== 500 && { detail: message }),
+      ...(status !== 500 && isStreamErrorCode(code) && { code }),
+    }
+    const body = Buffer.from(JSON.stringify(problem))
+
+    // They described the representation that the route was going to send.
+    for (const name of ['Content-Encoding', 'Content-Language', 'Content-Range', 'ETag', 'Last-Modified']) {
+      res.removeHeader(name)
+    }
+    // RFC 6585 section 4: a 429 must not be stored by a cache; the other refusals pass as quickly.
+    setHeaders(res, { 'Cache-Control': 'no-store', ...(headers as object | undefined) })
+    setHeaders(res, { 'Content-Type': 'application/problem+json', 'Content-Length': body.byteLength })
+    res.statusCode = status as number
+    res.statusMessage = problem.title
+    res.end(body)
+  }
+}
+
+function isErrorStatus(status: unknown): boolean {
+  return Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 599
+}
+
+/** An undefined value, or one with a line break, would throw here: after the refusal, and past every handler. */
+function setHeaders(res: ServerResponse, headers: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    try {
+      validateHeaderName(name)
+      validateHeaderValue(name, value as string)
+    } catch {
+      continue
+    }
+    res.setHeader(name, value as string)
+  }
+}

@@ -1,0 +1,245 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Connection } from 'better-sse'
+import { streamError } from '../errors.js'
+import { isResponseOver, onResponseClose } from '../response-close.js'
+import { createRequestView, NO_QUERY } from './request-view.js'
+import { StallWatch } from './stall-watch.js'
+import { type StreamHeaders, writeStreamHead } from './stream-head.js'
+
+/** Why a connection is over: the client left, the application ended the response, or the client stopped reading. */
+export type ConnectionEnd = 'client' | 'aborted' | 'stalled'
+
+export interface ConnectionOptions {
+  headers: StreamHeaders
+  stallTimeoutMs: number
+  maxPushedBytes: number
+}
+
+/**
+ * The only way to the wire. It lets through frames that a whitelist made (`writeFrame`, `pushFrame`), comments
+ * and `retry` (`sendChunk`, which better-sse calls with the text it has put together). Other text throws.
+ *
+ * What is written within one tick leaves in one write. Writing after the end does nothing.
+ */
+export class GuardedConnection extends Connection {
+  // better-sse types these as whole fetch objects, but reads of them only what is here. Building a URL and a
+  // Request would cost more than the rest of the connection, and throws for a malformed Host or target.
+  override readonly url: URL
+  override readonly request: Request
+  override readonly response: Response
+
+  readonly #req: IncomingMessage
+  readonly #res: ServerResponse
+  readonly #maxPushedBytes: number
+  readonly #stallWatch: StallWatch
+  readonly #drainListeners = new Set<() => void>()
+  readonly #overListeners = new Set<() => void>()
+  #onAbort: (() => void) | undefined
+  #opened = false
+  #endedBy: ConnectionEnd | undefined
+  #pending = ''
+  #pendingBytes = 0
+  #flushScheduled = false
+  #needsDrain = false
+
+  /**
+   * Sends the head, unless the client has left already; to a HEAD that is the whole answer.
+   *
+   * @throws what `setHeader` and `writeHead` throw, such as for an invalid header value.
+   */
+  constructor(req: IncomingMessage, res: ServerResponse, options: ConnectionOptions) {
+    super()
+    this.#req = req
+    this.#res = res
+    this.#maxPushedBytes = options.maxPushedBytes
+    this.#stallWatch = new StallWatch(res, options.stallTimeoutMs, () => this.#cut())
+    this.url = NO_QUERY as unknown as URL
+    this.request = createRequestView(req, {
+      add: (listener) => {
+        this.#onAbort = listener
+      },
+      remove: () => {
+        this.#onAbort = undefined
+      },
+    }) as unknown as Request
+    this.response = { status: 200 } as Response
+
+    if (isResponseOver(req, res)) {
+      this.#endedBy = 'client'
+      return
+    }
+    writeStreamHead(req, res, options.headers)
+    if (req.method === 'HEAD') {
+      this.#endedBy = 'client'
+      res.end()
+      return
+    }
+    onResponseClose(req, res, () => this.#close())
+  }
+
+  /** Whether a write would still reach the wire. */
+  get writable(): boolean {
+    return this.#endedBy === undefined && !this.#res.writableEnded && !this.#res.destroyed
+  }
+
+  /** Why nothing can be written any more; undefined while something can. */
+  get endedBy(): ConnectionEnd | undefined {
+    return this.#endedBy ?? (this.writable ? undefined : 'aborted')
+  }
+
+  /** Whether the response has closed, or is being cut. */
+  get isOver(): boolean {
+    return this.#endedBy !== undefined
+  }
+
+  /** Whether everything that was written, and the end of the response, was handed to the operating system. */
+  get finished(): boolean {
+    return this.#res.writableFinished
+  }
+
+  /** Whether a whole high-water mark is waiting to be flushed. */
+  get isFull(): boolean {
+    return this.#pendingBytes >= this.#res.writableHighWaterMark
+  }
+
+  /** Whether the writer must wait for {@link onDrain} before it takes more from its source. */
+  get needsDrain(): boolean {
+    return this.#needsDrain
+  }
+
+  /** better-sse calls it when the session is ready, but the head is out since the constructor. */
+  override sendHead(): void {}
+
+  /**
+   * What better-sse itself writes: comments, `retry`, and whatever is in a raw `EventBuffer`.
+   *
+   * @throws ERR_STREAM_UNCHECKED for anything but comments and `retry`, as nothing can be checked in text.
+   */
+  override sendChunk(text: string): void {
+    if (!isHarmless(text)) {
+      throw streamError(
+        'ERR_STREAM_UNCHECKED',
+        'An EventBuffer cannot be checked against the whitelist; use session.push or streamEvents instead of batch',
+      )
+    }
+    this.#write(text)
+  }
+
+  override cleanup(): void {}
+
+  /** Call it once the session is ready. Tells a session whose client left meanwhile; better-sse would miss it. */
+  open(): void {
+    this.#opened = true
+    if (this.#endedBy) this.#tellOver()
+    else if (this.#pending === '') this.#res.flushHeaders()
+    else this.flush()
+  }
+
+  /** Writes the text of one frame, for a writer that honours {@link needsDrain}. */
+  writeFrame(text: string): void {
+    this.#write(text)
+  }
+
+  /** Writes the text of one frame, for a writer that cannot wait. A reader too far behind is cut. */
+  pushFrame(text: string): void {
+    if (this.#res.writableLength > this.#maxPushedBytes) this.#cut()
+    else this.#write(text)
+  }
+
+  /** Writes now what would otherwise be written at the end of the tick. */
+  flush(): void {
+    if (this.#pending === '') return
+    const text = this.#takePending()
+    if (!this.writable) return
+    if (!this.#res.write(text) && !this.#needsDrain) {
+      this.#needsDrain = true
+      this.#res.once('drain', this.#drained)
+    }
+    this.#stallWatch.arm()
+  }
+
+  /** Ends the response after what was written. Twice, or after the end, it does nothing. */
+  end(lastText = ''): void {
+    if (!this.writable) return
+    this.#res.end(this.#takePending() + lastText)
+    this.#stallWatch.arm()
+  }
+
+  /** Calls `listener` once, when {@link needsDrain} is over; not if the connection ends first. */
+  onDrain(listener: () => void): void {
+    this.#drainListeners.add(listener)
+  }
+
+  /**
+   * Calls `listener` once, when the response has closed or its socket has died. Not for one that is over already.
+   *
+   * @returns a function that takes the listener back.
+   */
+  onOver(listener: () => void): () => void {
+    this.#overListeners.add(listener)
+    return () => this.#overListeners.delete(listener)
+  }
+
+  #write(text: string): void {
+    if (!this.writable) return
+    this.#pending += text
+    this.#pendingBytes += Buffer.byteLength(text)
+    if (this.#flushScheduled) return
+    this.#flushScheduled = true
+    process.nextTick(this.#scheduledFlush)
+  }
+
+  readonly #scheduledFlush = () => {
+    this.#flushScheduled = false
+    this.flush()
+  }
+
+  #takePending(): string {
+    const text = this.#pending
+    this.#pending = ''
+    this.#pendingBytes = 0
+    return text
+  }
+
+  readonly #drained = () => {
+    this.#needsDrain = false
+    const listeners = [...this.#drainListeners]
+    this.#drainListeners.clear()
+    for (const listener of listeners) listener()
+  }
+
+  /** The socket, not the response: a pipelined response would wait for its turn to be destroyed. */
+  #cut(): void {
+    this.#endedBy ??= 'stalled'
+    this.#req.socket.destroy()
+  }
+
+  #close(): void {
+    this.#endedBy ??= this.#leftByClient() ? 'client' : 'aborted'
+    this.#stallWatch.stop()
+    this.#takePending()
+    if (this.#opened) this.#tellOver()
+  }
+
+  /** A client that leaves half-closes its socket or resets it; otherwise it was closed from this side. */
+  #leftByClient(): boolean {
+    if (this.#res.writableFinished) return false
+    const { socket } = this.#req
+    return socket.readableEnded || (socket.errored !== null && this.#res.errored === null)
+  }
+
+  #tellOver(): void {
+    const listeners = [...this.#overListeners]
+    this.#overListeners.clear()
+    this.#drainListeners.clear()
+    for (const listener of listeners) listener()
+    // Last, as it emits 'disconnected' to listeners of the application, which may throw.
+    this.#onAbort?.()
+  }
+}
+
+/** Whether text is nothing but comments, `retry` fields and empty lines (WHATWG HTML 9.2.5). */
+function isHarmless(text: string): boolean {
+  if (text.includes('\r')) return false
+  return text.split('\n').every((line) => line === '' || line.startsWith(':') || /^retry: ?\d+$/.test(line))
+}

@@ -1,0 +1,33 @@
+import { streamError } from '../errors.js'
+import type { GuardedConnection } from './connection.js'
+import type { WithholdReason } from './frame-event.js'
+import type { Projection } from './viewer-events.js'
+
+/**
+ * Called for each withheld event with the event as the application gave it, and why. For the server's log: the
+ * event has not been checked. What it throws reaches the caller of `streamEvents` or `push`.
+ */
+export type OnWithhold = (event: unknown, why: WithholdReason) => void
+
+/** What stands between a session and the wire. */
+export interface Gate {
+  readonly connection: GuardedConnection
+  readonly projections: ReadonlyMap<string, Projection>
+  readonly onWithhold: OnWithhold | undefined
+}
+
+/** Where a session keeps its gate. `Symbol.for`, as the package may be loaded twice. */
+export const GATE = Symbol.for('express-sse-guard.gate')
+
+/** @throws ERR_STREAM_NO_WHITELIST for a session that `openSession` did not make. */
+export function gateOf(session: unknown): Gate {
+  const gate = (session as { [GATE]?: Gate } | null | undefined)?.[GATE]
+  if (gate) return gate
+  throw noWhitelist(
+    'streamEvents was given a session without a whitelist; get one from openSession(req, res, { events })',
+  )
+}
+
+export function noWhitelist(message: string) {
+  return streamError('ERR_STREAM_NO_WHITELIST', message)
+}

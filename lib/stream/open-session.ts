@@ -1,0 +1,150 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { DefaultSessionState, Session } from 'better-sse'
+import { badOption } from '../errors.js'
+import { GuardedConnection } from './connection.js'
+import { noWhitelist, type OnWithhold } from './gate.js'
+import { GuardedSession } from './guarded-session.js'
+import { checkStreamable, checkStreamHeaders, headersSent, type StreamHeaders } from './stream-head.js'
+import { projectionsOf, type ViewerEvents } from './viewer-events.js'
+
+/** Options of {@link openSession}. `retry`, `keepAlive`, `headers`, `state` and `trustClientEventId` are better-sse's. */
+export interface OpenSessionOptions<State = DefaultSessionState> {
+  /** What this viewer may see, from `defineEvents`. Required: without it nothing may be written. */
+  events: ViewerEvents
+
+  /**
+   * How many milliseconds an EventSource waits before it comes back after a broken connection or a clean end
+   * (WHATWG HTML 9.2.5): an integer from 1 to 2147483647, or null to leave it to the client. Clients keep the
+   * last value they were told, also over reconnects. Default: 2000.
+   */
+  retry?: number | null | undefined
+
+  /**
+   * How many milliseconds apart an empty comment is sent, so that proxies do not take the stream for dead: an
+   * integer from 1 to 2147483647, or null for none. Default: 10000.
+   */
+  keepAlive?: number | null | undefined
+
+  /**
+   * More response headers; undefined leaves out a default one. They win over those of earlier middleware, except
+   * that every Set-Cookie is kept and Cache-Control always has `no-transform`. Content-Type, Content-Length,
+   * Content-Encoding, Transfer-Encoding and Connection cannot be given.
+   */
+  headers?: StreamHeaders | undefined
+
+  /** Becomes `session.state`. Default: an empty object. */
+  state?: State | undefined
+
+  /**
+   * Whether `session.lastId` starts as the `Last-Event-ID` header of the request. The client can put anything
+   * there; a query parameter is never looked at. Default: true; with false it starts as `''`.
+   */
+  trustClientEventId?: boolean | undefined
+
+  /**
+   * After how many milliseconds a client is cut whose socket accepted no byte although some were waiting: an
+   * integer from 1 to 2147483647, or `Infinity` for never. A slow reader that makes any progress is not cut.
+   * It is noticed within a quarter more than this time. Default: 30000.
+   */
+  stallTimeoutMs?: number | undefined
+
+  /**
+   * How many bytes may be waiting for a slow reader when `session.push` (or a better-sse Channel) adds more;
+   * beyond it the client is cut, `endedBy: 'stalled'`, because `push` cannot wait as `streamEvents` does.
+   * An integer >= 0 or `Infinity`. Default: 4194304 (4 MiB).
+   */
+  maxPushedBytes?: number | undefined
+
+  /** Told of each event that this session withholds, unless `streamEvents` is given its own. Default: none. */
+  onWithhold?: OnWithhold | undefined
+}
+
+/** Under this key a response says that a session has it. */
+const OPENED = Symbol.for('express-sse-guard.opened')
+
+/**
+ * Turns a request into an event stream: a better-sse session that can write nothing but what its whitelist
+ * lets through, comments and `retry`. When it resolves, the head is on the wire.
+ *
+ * GET and POST stream. A HEAD gets the headers a GET would, and a session that is closed; so does a request
+ * whose client has left, except for the headers. Writing to a closed session does nothing.
+ *
+ * @throws (rejects with) ERR_STREAM_NO_WHITELIST if `events` is not from `defineEvents`; ERR_STREAM_HEADERS_SENT
+ *   if the response was used already; ERR_STREAM_METHOD (405) for other methods; TypeError for an option that
+ *   cannot work. In all of these nothing was sent.
+ */
+export async function openSession<State = DefaultSessionState>(
+  req: IncomingMessage,
+  res: ServerResponse,
+  options: OpenSessionOptions<State>,
+): Promise<Session<State>> {
+  const projections = projectionsOf(options?.events)
+  if (!projections) {
+    throw noWhitelist(
+      "openSession needs a whitelist: openSession(req, res, { events: defineEvents({ 'build.done': ['url'] }) })",
+    )
+  }
+  checkOptions(options)
+  checkStreamable(req, res)
+  const marked = res as { [OPENED]?: true }
+  if (marked[OPENED]) throw headersSent()
+  const { retry = 2000, keepAlive = 10_000, headers = {}, state, onWithhold } = options
+  const { trustClientEventId = true, stallTimeoutMs = 30_000, maxPushedBytes = 4 * 1024 * 1024 } = options
+
+  const connection = new GuardedConnection(req, res, { headers, stallTimeoutMs, maxPushedBytes })
+  marked[OPENED] = true
+  const isOver = connection.isOver
+  const session = new GuardedSession<State>(
+    { connection, projections, onWithhold },
+    {
+      trustClientEventId,
+      ...(state !== undefined && { state }),
+      retry: isOver ? null : retry,
+      keepAlive: isOver ? null : keepAlive,
+    },
+  )
+  // better-sse makes a session ready in the next turn of the event loop, whatever has happened to it by then.
+  await new Promise<void>((resolve) => {
+    session.once('connected', () => {
+      connection.open()
+      resolve()
+    })
+  })
+  return session
+}
+
+function checkOptions(options: OpenSessionOptions<unknown>): void {
+  const { retry, keepAlive, headers, stallTimeoutMs, maxPushedBytes, onWithhold } = options
+  for (const [name, value] of Object.entries({ retry, keepAlive })) {
+    if (value !== undefined && value !== null && !isTimer(value)) {
+      throw badOption(
+        `openSession: ${name}`,
+        value,
+        'an integer from 1 to 2147483647, in milliseconds, or null',
+      )
+    }
+  }
+  if (stallTimeoutMs !== undefined && stallTimeoutMs !== Infinity && !isTimer(stallTimeoutMs)) {
+    throw badOption(
+      'openSession: stallTimeoutMs',
+      stallTimeoutMs,
+      'an integer from 1 to 2147483647, in milliseconds, or Infinity',
+    )
+  }
+  if (
+    maxPushedBytes !== undefined &&
+    maxPushedBytes !== Infinity &&
+    !(Number.isSafeInteger(maxPushedBytes) && maxPushedBytes >= 0)
+  ) {
+    throw badOption('openSession: maxPushedBytes', maxPushedBytes, 'an integer >= 0 or Infinity')
+  }
+  if (onWithhold !== undefined && typeof onWithhold !== 'function') {
+    throw badOption('openSession: onWithhold', onWithhold, 'a function (event, why) => void, or leave it out')
+  }
+  if (headers !== undefined) checkStreamHeaders(headers)
+}
+
+/** What a 32-bit timer can wait; longer overflows, in browsers and in Node, and fires at once. */
+function isTimer(value: number): boolean {
+  return Number.isInteger(value) && value >= 1 && value <= 2 ** 31 - 1
+}

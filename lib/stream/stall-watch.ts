@@ -1,0 +1,61 @@
+import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+
+/** How many looks without progress make a stall. More looks cut more punctually; each costs a timer. */
+const LOOKS = 4
+
+/**
+ * Notices when the socket of a response has accepted no byte for `stallTimeoutMs` although some are waiting.
+ *
+ * Progress is measured in bytes that the kernel took, not in drained writes: one 12 MB event at 0.9 MB/s drains
+ * nothing for 13 s and is healthy. It counts looks instead of reading a clock, so that a process that was
+ * paused does not cut everybody when it wakes. While nothing is waiting there is no timer.
+ */
+export class StallWatch {
+  #timer: NodeJS.Timeout | undefined
+  #accepted = -1
+  #looksWithoutProgress = 0
+
+  constructor(
+    private readonly res: ServerResponse,
+    private readonly stallTimeoutMs: number,
+    private readonly onStall: () => void,
+  ) {}
+
+  /** Starts watching; call it after every write and end. While it watches already this does nothing. */
+  arm(): void {
+    if (this.#timer || this.stallTimeoutMs === Infinity) return
+    this.#accepted = -1
+    this.#looksWithoutProgress = 0
+    this.#timer = setTimeout(this.#look, this.stallTimeoutMs / LOOKS)
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  readonly #look = () => {
+    const { res } = this
+    if (res.writableLength === 0) return this.stop()
+    // A pipelined response whose turn has not come has no socket yet: it waits, but not for its reader.
+    const accepted = res.socket ? acceptedBytes(res.socket) : -1
+    const stuck = accepted === this.#accepted && accepted !== -1
+    this.#accepted = accepted
+    this.#looksWithoutProgress = stuck ? this.#looksWithoutProgress + 1 : 0
+    if (this.#looksWithoutProgress < LOOKS) this.#timer?.refresh()
+    else {
+      this.stop()
+      this.onStall()
+    }
+  }
+}
+
+/**
+ * How many bytes the kernel has taken from a socket. No public figure says it: `bytesWritten` counts what is
+ * still queued. Node's own socket timeout reads `_handle.writeQueueSize` for the same purpose.
+ */
+function acceptedBytes(socket: Socket): number {
+  const handle = (socket as { _handle?: { bytesWritten?: number; writeQueueSize?: number } | null })._handle
+  return (handle?.bytesWritten ?? socket.bytesWritten) - (handle?.writeQueueSize ?? socket.writableLength)
+}

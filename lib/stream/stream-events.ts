@@ -1,0 +1,74 @@
+import type { Session } from 'better-sse'
+import { badOption } from '../errors.js'
+import { EventPump, type StreamResult } from './event-pump.js'
+import { gateOf, type OnWithhold } from './gate.js'
+import type { StreamSource } from './stream-source.js'
+
+/** Options of {@link streamEvents}. */
+export interface StreamEventsOptions {
+  /**
+   * What becomes of the response when the source ends: `true` ends it, so that the slot lives as long as the
+   * stream; `false` keeps it open for more; `'final'` ends it after `retry: 2147483647`, without which an
+   * EventSource comes back seconds after a clean end and runs a finished job again. An error, which is not the
+   * source's end, ends the response with `false` too. Default: `true`.
+   */
+  end?: boolean | 'final' | undefined
+  /** Rejects with `ERR_STREAM_WITHHELD` at the first withheld event: for test suites. Default: `false`. */
+  strict?: boolean | undefined
+  /** Told of each withheld event. What it throws rejects the stream. Default: that of `openSession`, or none. */
+  onWithhold?: OnWithhold | undefined
+  /** Aborting it ends the stream from outside: `endedBy: 'aborted'`. Default: none. */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * Streams a source's events to a session: those on its whitelist, as fast as its client reads.
+ *
+ * The source is asked for its next event only while there is room, and the event loop gets its turn at least
+ * every 10 ms or every high-water mark. When the stream ends otherwise than by its source, the source's signal
+ * aborts and its `return()` is called at once, and the promise settles even if the source ignores both; what it
+ * throws from then on is dropped. Prefer the function form for a source that waits for something: a generator
+ * that is blocked in an `await` cannot be freed from outside.
+ *
+ * @param session one from `openSession`. If its client has left, or sent a HEAD, the source is not started.
+ * @param source an iterable, an async iterable, or a function of an AbortSignal that returns either.
+ * @returns how it went, once the response is over (with `end: false`: once the source is).
+ * @throws (rejects with) whatever the source or `onWithhold` threw. The viewer never sees it. It comes once the
+ *   response has closed, which takes a reader that has stopped reading up to `stallTimeoutMs`.
+ * @throws ERR_STREAM_NO_WHITELIST for a session that is not from `openSession`; ERR_STREAM_WITHHELD in `strict`;
+ *   TypeError for a source or an option that cannot work.
+ */
+export async function streamEvents<State>(
+  session: Session<State>,
+  source: StreamSource,
+  options: StreamEventsOptions = {},
+): Promise<StreamResult> {
+  const gate = gateOf(session)
+  try {
+    checkStreamEventsOptions(options)
+  } catch (error) {
+    gate.connection.end()
+    throw error
+  }
+  const { end = true, strict = false, onWithhold = gate.onWithhold, signal } = options
+  return EventPump.run(gate, source, { end, strict, onWithhold, signal, onId: (id) => (session.lastId = id) })
+}
+
+function checkStreamEventsOptions({ end, strict, onWithhold, signal }: StreamEventsOptions): void {
+  if (![undefined, true, false, 'final'].includes(end)) {
+    throw badOption('streamEvents: end', end, "true, false or 'final'")
+  }
+  if (strict !== undefined && typeof strict !== 'boolean') {
+    throw badOption('streamEvents: strict', strict, 'true or false')
+  }
+  if (onWithhold !== undefined && typeof onWithhold !== 'function') {
+    throw badOption(
+      'streamEvents: onWithhold',
+      onWithhold,
+      'a function (event, why) => void, or leave it out',
+    )
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw badOption('streamEvents: signal', signal, 'an AbortSignal, or leave it out')
+  }
+}
