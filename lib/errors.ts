@@ -1,5 +1,5 @@
 import { inspect } from 'node:util'
-import createError, { type HttpError } from 'http-errors'
+import createError from 'http-errors'
 
 /**
  * Every error of this package carries one of these codes as `err.code`; the number is `err.status`.
@@ -36,7 +36,16 @@ const STATUS_OF = {
 export type StreamErrorCode = keyof typeof STATUS_OF
 
 /** An http-errors error with one of our codes. */
-export type StreamError = HttpError & { code: StreamErrorCode }
+export interface StreamError extends Error {
+  code: StreamErrorCode
+  /** The HTTP status, also as `statusCode`. */
+  status: number
+  statusCode: number
+  /** Whether `message` may be shown to a visitor: http-errors says so of every 4xx. */
+  expose: boolean
+  /** Headers for the answer; Express's own error handler sends them too. */
+  headers?: Record<string, string>
+}
 
 const REFUSALS: ReadonlySet<unknown> = new Set<StreamErrorCode>([
   'ERR_STREAM_LIMIT',
