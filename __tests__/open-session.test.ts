@@ -1,0 +1,559 @@
+import { Channel, EventBuffer, Session } from 'better-sse'
+import compression from 'compression'
+import express, { type RequestHandler } from 'express'
+import {
+  defineEvents,
+  type OpenSessionOptions,
+  openSession,
+  problemJson,
+  streamEvents,
+} from 'express-sse-guard'
+import supertest from 'supertest'
+import { z } from 'zod'
+import { get, open, raw } from './support/clients.js'
+import { eventually } from './support/eventually.js'
+import { serve } from './support/server.js'
+import { never } from './support/sources.js'
+
+const events = defineEvents({
+  message: ['text'],
+  iteration: true,
+  stream: true,
+  checked: z.object({ a: z.number() }),
+  later: z.object({ a: z.number() }).refine(async () => true),
+})
+
+type Sessions = Session<{ name?: string }>[]
+
+/** An app that opens a session for every request to / and keeps it open. */
+function createApp(
+  options: Partial<OpenSessionOptions<{ name?: string }>> = {},
+  ...before: RequestHandler[]
+) {
+  const app = express()
+  const sessions: Sessions = []
+  app.all('/{*path}', ...before, async (req, res) => {
+    const session = await openSession(req, res, { events, ...options })
+    sessions.push(session)
+    await streamEvents(session, never)
+  })
+  app.use(problemJson())
+  return { app, sessions }
+}
+
+const plainHead = (headers: object) => ({ ...headers, date: '', 'keep-alive': '' })
+
+describe('the head', () => {
+  test('is on the wire when openSession resolves, with retry behind it', async () => {
+    const { url } = await serve(createApp().app)
+    const client = await open(url)
+    expect(client.status).toBe(200)
+    expect(client.response.headers).toMatchObject({
+      'content-type': 'text/event-stream',
+      'cache-control': expect.stringMatching(/no-store.*no-transform/),
+      'x-accel-buffering': 'no',
+    })
+    await client.until(() => client.text === 'retry:2000\n\n')
+  })
+
+  test('comes alone if there is no retry', async () => {
+    const { url } = await serve(createApp({ retry: null }).app)
+    expect((await open(url)).status).toBe(200)
+  })
+
+  test.each(['HEAD', 'GET'])('to a %s is the same', async (method) => {
+    const { app } = createApp({ headers: { 'X-Mine': '1' } }, (_req, res, next) => {
+      res.cookie('a', '1')
+      next()
+    })
+    const { url } = await serve(app)
+    const reference = await open(url)
+    const client = await open(url, { method })
+    expect(plainHead(client.response.headers)).toEqual(plainHead(reference.response.headers))
+    if (method === 'HEAD') await client.over
+  })
+
+  test('is ours whatever earlier middleware set, but for its cookies and other headers', async () => {
+    const { app } = createApp(
+      { headers: { 'Set-Cookie': 'c=3', 'X-Other': undefined } },
+      (_req, res, next) => {
+        res.status(418)
+        res.statusMessage = 'Fine'
+        res.set({
+          'Cache-Control': 'public, max-age=60',
+          'Content-Type': 'text/html',
+          'Content-Length': '5',
+          'Content-Encoding': 'gzip',
+          ETag: '"x"',
+          'X-Other': '1',
+          Vary: 'Origin',
+        })
+        res.append('Set-Cookie', 'a=1')
+        res.append('Set-Cookie', 'b=2')
+        next()
+      },
+    )
+    const { url } = await serve(app)
+    const { response } = await open(url)
+    expect([response.statusCode, response.statusMessage]).toEqual([200, 'OK'])
+    expect(response.headers['set-cookie']).toEqual(['a=1', 'b=2', 'c=3'])
+    expect(response.headers).toMatchObject({ 'content-type': 'text/event-stream', vary: 'Origin' })
+    for (const name of ['content-length', 'content-encoding', 'etag', 'x-other']) {
+      expect(response.headers).not.toHaveProperty(name)
+    }
+    expect(response.headers['cache-control']).not.toContain('public')
+  })
+
+  test.each([['private'], [undefined], ['no-cache, NO-TRANSFORM']])(
+    'always says no-transform, also if Cache-Control is to be %p',
+    async (value) => {
+      const { url } = await serve(createApp({ headers: { 'Cache-Control': value } }).app)
+      const { response } = await open(url)
+      expect(response.headers['cache-control']?.match(/no-transform/gi)).toHaveLength(1)
+    },
+  )
+
+  test('keeps compression from holding events back', async () => {
+    const { app } = createApp({}, compression({ threshold: 0 }), (_req, res, next) => {
+      res.set('Cache-Control', 'public')
+      next()
+    })
+    const { url } = await serve(app)
+    const client = await open(url, { headers: { 'Accept-Encoding': 'gzip' } })
+    await client.until(() => client.text.includes('retry:2000'))
+  })
+
+  test('leaves closing the connection to the client that asked for it', async () => {
+    const app = express()
+    app.get('/', async (req, res) => {
+      await streamEvents(await openSession(req, res, { events }), [])
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.send(get('/', 'Connection: close'))
+    await client.closed
+    expect(client.text).toContain('Connection: close')
+  })
+
+  test('suits an HTTP/1.0 client, which knows no chunks', async () => {
+    const app = express()
+    app.get('/', async (req, res) => {
+      await streamEvents(await openSession(req, res, { events }), [{ event: 'message', data: { text: 'a' } }])
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.send('GET / HTTP/1.0\r\n\r\n')
+    await client.closed
+    expect(client.text).toMatch(/\r\n\r\nretry:2000\n\nevent: message\ndata: {"text":"a"}\n\n$/)
+  })
+})
+
+describe('a request', () => {
+  test('may be a POST whose body was read', async () => {
+    const { app, sessions } = createApp({}, express.json())
+    const { url } = await serve(app)
+    const client = await open(url, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: '{"question":"why"}',
+    })
+    await client.until(() => client.text.includes('retry'))
+    sessions[0]?.push({ text: 'a' })
+    await client.until(() => client.events.length === 1)
+    client.close()
+    await eventually(() => sessions[0]?.isConnected === false)
+  })
+
+  test.each(['DELETE', 'PUT', 'PATCH', 'OPTIONS'])('with %s is answered 405 with Allow', async (method) => {
+    const { url } = await serve(createApp().app)
+    const client = await open(url, { method })
+    expect([client.status, client.response.headers.allow]).toEqual([405, 'GET, HEAD, POST'])
+    await client.until(() => client.text.includes('ERR_STREAM_METHOD'))
+  })
+
+  test.each([
+    ['a malformed Host', 'GET / HTTP/1.1\r\nHost: :::%%%@[\r\n\r\n', 200],
+    ['the target //', 'GET // HTTP/1.1\r\nHost: a\r\n\r\n', 200],
+    [
+      'an absolute target with credentials',
+      'GET http://user:pass@host:99999/ HTTP/1.1\r\nHost: a\r\n\r\n',
+      200,
+    ],
+    ['a target of percent signs', 'GET /?%%%&lastEventId=%00 HTTP/1.1\r\nHost: a\r\n\r\n', 200],
+    ['Latin-1 in a header', 'GET / HTTP/1.1\r\nHost: a\r\nLast-Event-ID: \xff\xfe\r\n\r\n', 200],
+    ['two of everything', 'GET / HTTP/1.1\r\nHost: a\r\nLast-Event-ID: 1\r\nLast-Event-ID: 2\r\n\r\n', 200],
+    ['TRACE', 'TRACE / HTTP/1.1\r\nHost: a\r\n\r\n', 405],
+    ['an unknown Expect', 'GET / HTTP/1.1\r\nHost: a\r\nExpect: nonsense\r\n\r\n', 417],
+  ])('with %s makes nothing throw', async (_, bytes, status) => {
+    const { port } = await serve(createApp().app)
+    const client = await raw(port)
+    client.send(bytes)
+    await eventually(() => client.text.startsWith(`HTTP/1.1 ${status} `))
+  })
+
+  test('tells its Last-Event-ID by header only, as UTF-8, and only if trusted', async () => {
+    const trusting = createApp()
+    const { port } = await serve(trusting.app)
+    const client = await raw(port)
+    const id = Buffer.from('é 日').toString('latin1')
+    client.send(get('/?lastEventId=1&evs_last_event_id=2', `Last-Event-ID: ${id}`))
+    await eventually(() => trusting.sessions.length === 1)
+    ;(await raw(port)).send(get('/?lastEventId=1&evs_last_event_id=2&padding=1&evs_preamble=1'))
+    await eventually(() => trusting.sessions.length === 2)
+    expect(trusting.sessions.map((session) => session.lastId)).toEqual(['é 日', ''])
+
+    const wary = createApp({ trustClientEventId: false, state: { name: 'x' } })
+    await open((await serve(wary.app)).url, { headers: { 'Last-Event-ID': '7' } })
+    expect([wary.sessions[0]?.lastId, wary.sessions[0]?.state]).toEqual(['', { name: 'x' }])
+  })
+
+  test('that is a HEAD gets no source and a closed session', async () => {
+    const app = express()
+    let started = false
+    const results: unknown[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      results.push(session.isConnected)
+      results.push(
+        await streamEvents(session, () => {
+          started = true
+          return never
+        }),
+      )
+    })
+    await supertest(app).head('/')
+    expect([started, results]).toEqual([false, [false, { sent: 0, withheld: 0, endedBy: 'client' }]])
+  })
+
+  test.each(['GET', 'POST'])(
+    'whose client left during an await (%s) gets a session that is closed',
+    async (method) => {
+      const app = express()
+      const results: unknown[] = []
+      let started = false
+      app.all('/', express.json(), async (req, res) => {
+        await new Promise((resolve) => res.on('close', resolve))
+        const session = await openSession(req, res, { events })
+        session.push({ text: 'a' })
+        results.push(session.isConnected)
+        results.push(
+          await streamEvents(session, () => {
+            started = true
+            return never
+          }),
+        )
+      })
+      const { port } = await serve(app)
+      const client = await raw(port)
+      client.send(
+        method === 'GET'
+          ? get('/')
+          : 'POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}',
+      )
+      await eventually(() => client.socket.bytesWritten > 0)
+      client.socket.end()
+      await eventually(() => results.length === 2)
+      expect([started, results]).toEqual([false, [false, { sent: 0, withheld: 0, endedBy: 'client' }]])
+    },
+  )
+
+  test('whose client leaves while the session is made ready gets a session that is closed', async () => {
+    const app = express()
+    const results: unknown[] = []
+    app.get('/', async (req, res) => {
+      const opening = openSession(req, res, { events, keepAlive: 1 })
+      req.socket.destroy()
+      const session = await opening
+      await eventually(() => !session.isConnected)
+      results.push((await streamEvents(session, never)).sent)
+    })
+    const { url } = await serve(app)
+    await open(url).catch(() => {})
+    await eventually(() => results.length === 1)
+  })
+})
+
+describe('misuse is an error before the first byte', () => {
+  const fails = async (handler: RequestHandler) => {
+    const app = express()
+    let code: unknown
+    app.get('/', handler)
+    app.use(((error, _req, res, _next) => {
+      code = error.code
+      if (!res.headersSent) res.status(500)
+      res.end(error.message)
+    }) satisfies express.ErrorRequestHandler)
+    const { text } = await supertest(app).get('/')
+    return { code, text }
+  }
+
+  test.each([[undefined], [{}], [null], [['message']], [{ message: true }], ['message']])(
+    'events: %p is no whitelist',
+    async (notEvents) => {
+      const { code, text } = await fails(async (req, res) => {
+        await openSession(req, res, { events: notEvents as never })
+      })
+      expect([code, text]).toEqual(['ERR_STREAM_NO_WHITELIST', expect.stringContaining('defineEvents(')])
+    },
+  )
+
+  test('no options', async () => {
+    const { code } = await fails(async (req, res) => void (await openSession(req, res, undefined as never)))
+    expect(code).toBe('ERR_STREAM_NO_WHITELIST')
+  })
+
+  test.each([
+    ['retry', 0],
+    ['retry', 2 ** 31],
+    ['retry', 1.5],
+    ['retry', '2000'],
+    ['keepAlive', 0],
+    ['keepAlive', Infinity],
+    ['stallTimeoutMs', 0],
+    ['stallTimeoutMs', null],
+    ['stallTimeoutMs', 2 ** 31],
+    ['maxPushedBytes', -1],
+    ['onWithhold', 'log'],
+    ['headers', { 'content-type': 'text/plain' }],
+    ['headers', { 'Content-Length': '5' }],
+  ])('%s: %p', async (name, value) => {
+    const { code, text } = await fails(async (req, res) => {
+      await openSession(req, res, { events, [name]: value })
+    })
+    expect([code, text]).toEqual([
+      'ERR_STREAM_BAD_OPTION',
+      expect.stringMatching(`^openSession: ${name}.*; give `),
+    ])
+  })
+
+  test('a header value that cannot be sent', async () => {
+    const { code } = await fails(async (req, res) => {
+      await openSession(req, res, { events, headers: { 'X-A': 'a\r\nb' } })
+    })
+    expect(code).toBe('ERR_INVALID_CHAR')
+  })
+
+  test('a response whose headers were sent', async () => {
+    const { code } = await fails(async (req, res) => {
+      res.write('begun')
+      await openSession(req, res, { events })
+    })
+    expect(code).toBe('ERR_STREAM_HEADERS_SENT')
+  })
+
+  test.each(['at the same time', 'one after the other'])('two sessions on one response, %s', async (when) => {
+    const { code } = await fails(async (req, res) => {
+      const first = openSession(req, res, { events })
+      if (when === 'one after the other') await first
+      await openSession(req, res, { events })
+    })
+    expect(code).toBe('ERR_STREAM_HEADERS_SENT')
+  })
+
+  test('streaming to a session of better-sse itself', async () => {
+    const { code } = await fails(async (req, res) => {
+      const session = new Session(req, res)
+      await new Promise<void>((resolve) => session.once('connected', resolve))
+      await streamEvents(session, [])
+    })
+    expect(code).toBe('ERR_STREAM_NO_WHITELIST')
+  })
+})
+
+describe('every other way to write goes through the whitelist', () => {
+  /** Opens one session, runs `act` on it, ends it, and returns what the client received after `retry`. */
+  async function wire(act: (session: Session) => unknown, options: Partial<OpenSessionOptions> = {}) {
+    const app = express()
+    let thrown: { code?: string } | undefined
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, retry: null, ...options })
+      try {
+        await act(session)
+      } catch (error) {
+        thrown = error as object
+      }
+      await streamEvents(session, [])
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    return { text: client.text, events: client.events, code: thrown?.code }
+  }
+  const secret = { text: 'a', secret: 'TOPSECRET' }
+
+  test('push', async () => {
+    const withheld: unknown[] = []
+    const { text } = await wire(
+      (session) => {
+        session
+          .push(secret)
+          .push(secret, 'admin')
+          .push({ a: 'x' }, 'checked')
+          .push({ text: 'b' }, 'message', '7')
+        expect(session.lastId).toBe('7')
+        session.push(secret, 'message', 'a\nevent: admin').push(secret, 'message\nevent: admin')
+        expect(session.lastId).toBe('7')
+      },
+      { onWithhold: (event, why) => withheld.push([(event as { event: string }).event, why]) },
+    )
+    expect(text).toBe('event: message\ndata: {"text":"a"}\n\nevent: message\nid: 7\ndata: {"text":"b"}\n\n')
+    expect(withheld).toEqual([
+      ['admin', 'unlisted'],
+      ['checked', 'invalid'],
+      ['message', 'bad-id'],
+      ['message\nevent: admin', 'unlisted'],
+    ])
+  })
+
+  test('push of an event whose schema is async throws', async () => {
+    const { code, text } = await wire((session) => session.push({ a: 1 }, 'later'))
+    expect([code, text]).toEqual(['ERR_STREAM_UNCHECKED', ''])
+  })
+
+  test('iterate', async () => {
+    const { text } = await wire(async (session) => {
+      await session.iterate([secret], { eventName: 'message' })
+      await session.iterate([secret], { eventName: 'admin' })
+      await session.iterate([1n, 'x'])
+    })
+    expect(text).toBe('event: message\ndata: {"text":"a"}\n\nevent: iteration\ndata: "x"\n\n')
+  })
+
+  test('stream', async () => {
+    const { Readable } = await import('node:stream')
+    const { text } = await wire(async (session) => {
+      expect(await session.stream(Readable.from([Buffer.from('é')]))).toBe(true)
+      await session.stream(Readable.from(['x']), { eventName: 'admin' })
+      await session.stream(new Blob(['web']).stream() as never)
+    })
+    expect(text).toBe('event: stream\ndata: "é"\n\nevent: stream\ndata: "web"\n\n')
+  })
+
+  test('a better-sse Channel', async () => {
+    const { text } = await wire((session) => {
+      const channel = new Channel<object, never>().register(session as never)
+      channel.broadcast(secret, 'admin').broadcast(secret, 'message', { eventId: '7' })
+    })
+    expect(text).toBe('event: message\nid: 7\ndata: {"text":"a"}\n\n')
+  })
+
+  test.each<[string, Parameters<Session['batch']>[0]]>([
+    ['a raw EventBuffer', new EventBuffer().push(secret, 'message')],
+    ['a callback', (buffer) => void buffer.push(secret, 'message')],
+    ['a multi-line comment', (buffer) => void buffer.comment('a\nevent: admin\ndata: TOPSECRET\n')],
+    ['data alone', (buffer) => void buffer.data(secret).dispatch()],
+    ['an id alone', (buffer) => void buffer.id('7')],
+  ])('batch with %s throws, and writes nothing', async (_, batch) => {
+    const { text, code } = await wire((session) => session.batch(batch))
+    expect([text, code]).toEqual(['', 'ERR_STREAM_UNCHECKED'])
+  })
+
+  test('batch with comments and retry writes them', async () => {
+    const { text } = await wire((session) =>
+      session.batch((buffer) => void buffer.comment('hi').retry(5000).dispatch()),
+    )
+    expect(text).toBe(':hi\nretry:5000\n\n')
+  })
+
+  test('better-sse its own buffer and connection, were anybody to reach for them', async () => {
+    const { text, code } = await wire((session) => {
+      const own = session as unknown as {
+        buffer: EventBuffer
+        flush(): void
+        connection: { sendChunk(text: string): void }
+      }
+      own.buffer.push(secret, 'admin')
+      expect(() => own.connection.sendChunk('event: admin\ndata: TOPSECRET\n\n')).toThrow('cannot be checked')
+      own.flush()
+    })
+    expect([text, code]).toEqual(['', 'ERR_STREAM_UNCHECKED'])
+  })
+
+  test('what is pushed in one tick leaves in one write', async () => {
+    const app = express()
+    let writes: unknown[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      const write = jest.spyOn(res, 'write')
+      for (let i = 0; i < 100; i++) session.push(i, 'iteration')
+      await new Promise((resolve) => setImmediate(resolve))
+      writes = write.mock.calls
+      await streamEvents(session, [])
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect([client.events.length, writes.length]).toEqual([100, 1])
+  })
+})
+
+describe('after the end', () => {
+  test.each(['end', 'destroy'] as const)(
+    'by res.%s(), writing does nothing and nothing throws',
+    async (way) => {
+      const app = express()
+      const done: unknown[] = []
+      app.get('/', async (req, res) => {
+        const session = await openSession(req, res, { events, keepAlive: 1 })
+        res[way]()
+        session.push({ text: 'a' })
+        await session.batch((buffer) => void buffer.comment().dispatch())
+        await session.iterate(never as never)
+        done.push(await streamEvents(session, never))
+        await eventually(() => !session.isConnected)
+        session.push({ text: 'a' })
+        done.push('over')
+      })
+      const { url } = await serve(app)
+      await (await open(url).catch(() => undefined))?.over
+      await eventually(() => done.length === 2)
+      expect(done[0]).toEqual({ sent: 0, withheld: 0, endedBy: 'aborted' })
+    },
+  )
+
+  test('in the very tick of openSession nothing throws', async () => {
+    const app = express()
+    const done: unknown[] = []
+    app.get('/', async (req, res) => {
+      const opening = openSession(req, res, { events })
+      res.end()
+      const session = await opening
+      done.push((await streamEvents(session, never)).endedBy)
+    })
+    const { url } = await serve(app)
+    await (await open(url)).over
+    await eventually(() => done.length === 1)
+    expect(done).toEqual(['aborted'])
+  })
+
+  test('keep-alive comments stop', async () => {
+    const { app, sessions } = createApp({ keepAlive: 1 })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.until(() => client.text.includes(':\n\n:\n\n'))
+    client.close()
+    await eventually(() => sessions[0]?.isConnected === false)
+    expect(
+      (sessions[0] as unknown as { keepAliveTimer: NodeJS.Timeout & { _destroyed: boolean } }).keepAliveTimer
+        ._destroyed,
+    ).toBe(true)
+  })
+})
+
+test('push cuts a client that is more than maxPushedBytes behind, and only that one', async () => {
+  const { app, sessions } = createApp({ maxPushedBytes: 100_000, keepAlive: null })
+  const { url } = await serve(app)
+  const lazy = await open(url)
+  lazy.response.pause()
+  const keen = await open(url)
+  await eventually(() => sessions.length === 2)
+  const text = 'x'.repeat(64 * 1024)
+  let pushed = 0
+  while (sessions[0]?.isConnected && pushed < 1000) {
+    for (const session of sessions) session.push({ text })
+    pushed += 1
+    await keen.until(() => keen.events.length === pushed)
+  }
+  expect(pushed).toBeLessThan(1000)
+  expect(sessions.map((session) => session.isConnected)).toEqual([false, true])
+})

@@ -1,0 +1,84 @@
+import express, { type ErrorRequestHandler } from 'express'
+import { problemJson } from 'express-sse-guard'
+import createError from 'http-errors'
+import supertest from 'supertest'
+
+/** What an app with problemJson answers when its route fails with this error. */
+function answerTo(error: unknown, prepare: (res: express.Response) => void = () => {}) {
+  const app = express()
+  app.use((_req, res, next) => {
+    prepare(res)
+    next(error)
+  })
+  app.use(problemJson())
+  app.use(((_error, _req, res, _next) => {
+    if (res.headersSent) res.end('the next handler')
+    else res.status(599).send('the next handler')
+  }) satisfies ErrorRequestHandler)
+  return supertest(app).get('/')
+}
+
+test('an exposed http-error becomes a problem with its message as the detail', async () => {
+  const { status, type, body, headers } = await answerTo(createError(404, 'No room 7'))
+  expect([status, type, headers['cache-control']]).toEqual([404, 'application/problem+json', 'no-store'])
+  expect(body).toEqual({ type: 'about:blank', title: 'Not Found', status: 404, detail: 'No room 7' })
+})
+
+test.each([
+  ['ERR_STREAM_LIMIT', 429],
+  ['ERR_STREAM_NO_KEY', 401],
+  ['ERR_STREAM_CAPACITY', 503],
+  ['ERR_STREAM_STORE', 503],
+])('the refusal %s is rendered, with its code', async (code, status) => {
+  const { body } = await answerTo(createError(status, 'Why', { code }))
+  expect(body).toMatchObject({ status, detail: 'Why', code })
+})
+
+test.each([
+  ['a plain error', new Error('secret')],
+  ['an http-error that is not exposed', createError(500, 'secret')],
+  ['a 503 of somebody else', createError(503, 'secret', { code: 'ERR_DATABASE' })],
+  ['our code on another status', createError(500, 'secret', { code: 'ERR_STREAM_LIMIT' })],
+  ['a status that is none', Object.assign(new Error('secret'), { status: 200, expose: true })],
+  ['a status out of range', Object.assign(new Error('secret'), { status: 1e9, expose: true })],
+  ['a string', 'secret'],
+])('%s is left to the next error handler', async (_, error) => {
+  expect((await answerTo(error)).text).toBe('the next handler')
+})
+
+test('what comes after the headers is left to the next error handler', async () => {
+  const { text } = await answerTo(createError(404, 'secret'), (res) => res.write('begun, '))
+  expect(text).toBe('begun, the next handler')
+})
+
+test('a 500 says nothing but its title, even if it is exposed', async () => {
+  const { body } = await answerTo(createError(500, 'secret', { expose: true, code: 'ERR_STREAM_UNCHECKED' }))
+  expect(body).toEqual({ type: 'about:blank', title: 'Internal Server Error', status: 500 })
+})
+
+test('a code that is not ours is not shown', async () => {
+  expect((await answerTo(createError(404, 'No', { code: 'ENOENT' }))).body).not.toHaveProperty('code')
+})
+
+test('the headers of the error are sent, but for those that would throw', async () => {
+  const headers = { 'Retry-After': '5', 'X-Gone': undefined, 'X-Split': 'a\r\nX-Evil: 1', 'bad name': '1' }
+  const answer = await answerTo(createError(429, 'No', { headers }))
+  expect(answer.status).toBe(429)
+  expect(answer.headers).toMatchObject({ 'retry-after': '5' })
+  expect(Object.keys(answer.headers)).not.toEqual(expect.arrayContaining(['x-evil']))
+})
+
+test('what earlier middleware said of another body is not said of this one', async () => {
+  const { headers, status, body } = await answerTo(createError(404, 'é'), (res) => {
+    res.statusMessage = 'Fine'
+    res.set({
+      'Content-Length': '5',
+      'Content-Encoding': 'gzip',
+      ETag: '"x"',
+      'Content-Type': 'text/event-stream',
+    })
+  })
+  expect([status, body.detail]).toEqual([404, 'é'])
+  expect(headers).not.toHaveProperty('etag')
+  expect(headers).not.toHaveProperty('content-encoding')
+})
