@@ -1,16 +1,19 @@
 import { type } from 'arktype'
-import { defineEvents, type EventRules, type ViewerEvent } from 'express-sse-guard'
+import { defineEvents, type EventRules, type ViewerEvent, type ViewerEvents } from 'express-sse-guard'
 import * as v from 'valibot'
 import { z } from 'zod'
 import { frameEvent } from '../lib/stream/frame-event.js'
 import { projectionsOf } from '../lib/stream/viewer-events.js'
 
-/** What one event becomes under these rules. */
-function framed(rules: EventRules, item: unknown) {
-  const projections = projectionsOf(defineEvents(rules))
-  if (!projections) throw new Error('no whitelist')
+/** What one event becomes under a whitelist. */
+function through(whitelist: ViewerEvents, item: unknown) {
+  const projections = projectionsOf(whitelist)
+  if (!projections) throw new Error('not a whitelist')
   return frameEvent(projections, item)
 }
+
+/** What one event becomes under these rules. */
+const framed = (rules: EventRules, item: unknown) => through(defineEvents(rules), item)
 
 /** What of a payload is written under one rule. */
 function written(rule: EventRules[string], data: unknown) {
@@ -196,28 +199,28 @@ describe('defineEvents', () => {
   test('copies its rules, so that changing the object later lets nothing more through', () => {
     const fields = ['a']
     const rules: Record<string, string[] | true> = { e: fields }
-    const projections = projectionsOf(defineEvents(rules))
+    const whitelist = defineEvents(rules)
     fields.push('secret')
     rules.other = true
-    expect(frameEvent(projections!, { event: 'e', data: { a: 1, secret: 2 } })).toMatchObject({
+    expect(through(whitelist, { event: 'e', data: { a: 1, secret: 2 } })).toMatchObject({
       text: 'event: e\ndata: {"a":1}\n\n',
     })
-    expect(frameEvent(projections!, { event: 'other' })).toBe('unlisted')
+    expect(through(whitelist, { event: 'other' })).toBe('unlisted')
   })
 
   test('extend makes a superset with new rules for old names, and leaves the original alone', () => {
     const viewer = defineEvents({ e: ['a'], f: true })
-    const admin = projectionsOf(viewer.extend({ e: ['a', 'ip'], secret: true }))!
+    const admin = viewer.extend({ e: ['a', 'ip'], secret: true })
     const data = { a: 1, ip: 2 }
-    expect(frameEvent(admin, { event: 'e', data })).toMatchObject({
+    expect(through(admin, { event: 'e', data })).toMatchObject({
       text: 'event: e\ndata: {"a":1,"ip":2}\n\n',
     })
-    expect(frameEvent(admin, { event: 'f' })).toMatchObject({ text: 'event: f\ndata: null\n\n' })
-    expect(frameEvent(admin, { event: 'secret' })).toMatchObject({ text: expect.any(String) })
-    expect(frameEvent(projectionsOf(viewer)!, { event: 'e', data })).toMatchObject({
+    expect(through(admin, { event: 'f' })).toMatchObject({ text: 'event: f\ndata: null\n\n' })
+    expect(through(admin, { event: 'secret' })).toMatchObject({ text: expect.any(String) })
+    expect(through(viewer, { event: 'e', data })).toMatchObject({
       text: 'event: e\ndata: {"a":1}\n\n',
     })
-    expect(frameEvent(projectionsOf(viewer)!, { event: 'secret' })).toBe('unlisted')
+    expect(through(viewer, { event: 'secret' })).toBe('unlisted')
   })
 })
 

@@ -79,7 +79,9 @@ export function isStreamErrorCode(code: unknown): code is StreamErrorCode {
  * It quotes the value (shortened) and says what to type instead.
  */
 export function badOption(where: string, value: unknown, instead: string): TypeError {
-  const quoted = inspect(value, { depth: 0, maxStringLength: 80, maxArrayLength: 5, breakLength: Infinity })
+  // Of an object only what it is: its content may be long, or nobody's business.
+  const depth = Array.isArray(value) ? 0 : -1
+  const quoted = inspect(value, { depth, maxStringLength: 80, maxArrayLength: 5, breakLength: Infinity })
   return Object.assign(new TypeError(`${where} is ${quoted}; give ${instead}`), {
     code: 'ERR_STREAM_BAD_OPTION',
   })

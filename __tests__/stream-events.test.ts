@@ -1,0 +1,543 @@
+import { Readable } from 'node:stream'
+import { EventSource } from 'eventsource'
+import express, { type ErrorRequestHandler, type Response } from 'express'
+import {
+  defineEvents,
+  type OpenSessionOptions,
+  openSession,
+  type StreamEventsOptions,
+  type StreamResult,
+  type StreamSource,
+  streamEvents,
+  streamLimit,
+} from 'express-sse-guard'
+import { z } from 'zod'
+import { open, type StreamClient } from './support/clients.js'
+import { eventually } from './support/eventually.js'
+import { serve } from './support/server.js'
+import { ManualSource, never } from './support/sources.js'
+
+const events = defineEvents({
+  n: true,
+  later: z.number().refine(async () => true),
+  kept: ['a'],
+})
+const n = (data: unknown, id?: string) => ({ event: 'n', data, id })
+
+interface Outcome extends Partial<StreamResult> {
+  error?: Error & { code?: string }
+}
+
+/** Streams one source to each client of one server, and tells how each stream went and when. */
+async function stream(
+  source: StreamSource | (() => StreamSource),
+  options: StreamEventsOptions = {},
+  sessionOptions: Partial<OpenSessionOptions> = {},
+) {
+  const app = express()
+  const limit = streamLimit({ keyGenerator: () => 'alice', limit: Infinity })
+  const outcomes: Outcome[] = []
+  const responses: Response[] = []
+  app.get('/', limit, async (req, res) => {
+    responses.push(res)
+    const session = await openSession(req, res, { events, retry: null, keepAlive: null, ...sessionOptions })
+    await streamEvents(session, source as StreamSource, options).then(
+      (result) => outcomes.push(result),
+      (error) => {
+        outcomes.push({ error })
+        throw error
+      },
+    )
+  })
+  app.use(((_error, _req, _res, _next) => {}) satisfies ErrorRequestHandler)
+  const served = await serve(app)
+  const outcome = async (): Promise<Outcome> => {
+    await eventually(() => outcomes.length > 0)
+    return outcomes[0] as Outcome
+  }
+  return { ...served, limit, outcomes, outcome, responses }
+}
+
+const sources = new Set<EventSource>()
+
+/** A real EventSource, until the end of the test. */
+function eventSource(url: string): EventSource {
+  const source = new EventSource(url)
+  sources.add(source)
+  return source
+}
+
+afterEach(() => {
+  for (const source of sources) source.close()
+  sources.clear()
+})
+
+const data = (client: StreamClient) => client.events.map((event) => JSON.parse(event.data))
+
+describe('a source', () => {
+  async function* generator() {
+    yield n(1)
+    yield n(2)
+  }
+  test.each<[string, StreamSource]>([
+    ['an array', [n(1), n(2)]],
+    ['a set', new Set([n(1), n(2)])],
+    ['an array of promises', [Promise.resolve(n(1)), n(2)]],
+    ['an async generator', generator()],
+    ['a Readable', Readable.from([n(1), n(2)])],
+    ['a function that returns an array', () => [n(1), n(2)]],
+    ['an async generator function', generator],
+    ['a function that returns a Readable', () => Readable.from([n(1), n(2)])],
+  ])('may be %s; when it ends, the response does, and the slot comes back', async (_, source) => {
+    const { url, outcome, limit } = await stream(source)
+    const client = await open(url)
+    await client.over
+    expect([client.response.complete, data(client)]).toEqual([true, [1, 2]])
+    expect(await outcome()).toEqual({ sent: 2, withheld: 0, endedBy: 'source' })
+    await eventually(() => limit.open === 0)
+  })
+
+  test.each([
+    ['nothing', undefined],
+    ['a number', 5],
+    ['a string', 'abc'],
+    ['an object', {}],
+    ['a promise', Promise.resolve([])],
+    ['an async function', async () => []],
+    ['an async function that rejects', () => Promise.reject(new Error('unheard'))],
+  ])('that is %s is an error, and the response ends', async (_, source) => {
+    const { url, outcome, limit } = await stream(source as never)
+    const client = await open(url)
+    await client.over
+    expect((await outcome()).error?.message).toMatch(/^streamEvents: the source is .*; give an iterable/)
+    await eventually(() => limit.open === 0)
+  })
+
+  test('whose next() gives no result is an error', async () => {
+    const { url, outcome } = await stream({ [Symbol.iterator]: () => ({ next: () => 5 as never }) })
+    await (await open(url)).over
+    expect((await outcome()).error?.message).toContain('give { value, done }')
+  })
+
+  test('of withheld events leaves the loop its turns, and the stream goes on after each', async () => {
+    const app = express()
+    let fired = 0
+    const timer = setInterval(() => {
+      fired += 1
+    }, 1)
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      let pulled = 0
+      const until = performance.now() + 300
+      await streamEvents(session, function* () {
+        while (performance.now() < until) {
+          pulled += 1
+          yield { event: 'secret' }
+        }
+        yield n(pulled)
+      })
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    clearInterval(timer)
+    expect(data(client)[0]).toBeGreaterThan(1000)
+    // A turn every 10 ms makes about 30 of them in 300 ms; on a busy machine fewer, without it none.
+    expect(fired).toBeGreaterThan(5)
+  })
+})
+
+describe('an event', () => {
+  test('is withheld with its reason and the stream goes on', async () => {
+    const cycle: Record<string, unknown> = {}
+    cycle.self = cycle
+    const withheld: unknown[] = []
+    const { url, outcome } = await stream(
+      [
+        5 as never,
+        { event: 'secret', data: 'TOPSECRET' },
+        n(1n),
+        n(cycle),
+        n(1, 'a\nb'),
+        { event: 'kept', data: 'no object' },
+        { event: 'later', data: 'refused' },
+        n('last'),
+      ],
+      { onWithhold: (_event, why) => withheld.push(why) },
+    )
+    const client = await open(url)
+    await client.over
+    expect(client.text).toBe('event: n\ndata: "last"\n\n')
+    expect(withheld).toEqual([
+      'invalid',
+      'unlisted',
+      'unserialisable',
+      'unserialisable',
+      'bad-id',
+      'invalid',
+      'invalid',
+    ])
+    expect(await outcome()).toEqual({ sent: 1, withheld: 7, endedBy: 'source' })
+  })
+
+  test('that is withheld is reported to openSession its onWithhold if streamEvents has none', async () => {
+    const withheld: unknown[] = []
+    const { url } = await stream(
+      [{ event: 'secret' }],
+      {},
+      { onWithhold: (_event, why) => withheld.push(why) },
+    )
+    await (await open(url)).over
+    expect(withheld).toEqual(['unlisted'])
+  })
+
+  test('that is withheld rejects in strict, and nothing after it is sent', async () => {
+    const { url, outcome } = await stream([n(1), { event: 'secret' }, n(2)], { strict: true })
+    const client = await open(url)
+    await client.over
+    expect(data(client)).toEqual([1])
+    expect((await outcome()).error).toMatchObject({
+      code: 'ERR_STREAM_WITHHELD',
+      message: expect.stringContaining('"secret" was withheld (unlisted)'),
+    })
+  })
+
+  test('that is withheld rejects with what onWithhold throws', async () => {
+    const { url, outcome } = await stream([{ event: 'secret' }, n(2)], {
+      onWithhold: () => {
+        throw new Error('noted')
+      },
+    })
+    const client = await open(url)
+    await client.over
+    expect([client.text, (await outcome()).error?.message]).toEqual(['', 'noted'])
+  })
+
+  test('with an async schema keeps its place', async () => {
+    const { url } = await stream([n(1), { event: 'later', data: 2 }, n(3)])
+    const client = await open(url)
+    await client.over
+    expect(data(client)).toEqual([1, 2, 3])
+  })
+
+  test('with an id sets session.lastId, and the client comes back with it', async () => {
+    const app = express()
+    const seen: string[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, retry: 1 })
+      seen.push(session.lastId)
+      await streamEvents(session, [n(1, `id ${seen.length}`), n(2)], {
+        end: seen.length < 5 ? true : 'final',
+      })
+      seen.push(session.lastId)
+    })
+    const { url } = await serve(app)
+    eventSource(url)
+    await eventually(() => seen.length === 6)
+    expect(seen).toEqual(['', 'id 1', 'id 1', 'id 3', 'id 3', 'id 5'])
+  })
+})
+
+describe('events that are available in one tick', () => {
+  test.each<[string, () => StreamSource]>([
+    ['an array', () => Array.from({ length: 64 }, (_, i) => n(i))],
+    [
+      'an async generator',
+      async function* () {
+        for (let i = 0; i < 64; i++) yield n(i)
+      },
+    ],
+  ])('from %s leave in one write', async (_, source) => {
+    const app = express()
+    let writes = 0
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      const write = jest.spyOn(res, 'write')
+      await streamEvents(session, source(), { end: false })
+      await new Promise((resolve) => setImmediate(resolve))
+      writes = write.mock.calls.length
+      await streamEvents(session, [])
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect([data(client).length, writes]).toEqual([64, 1])
+  })
+
+  test('leave in writes of one high-water mark at most, plus the event that filled it', async () => {
+    const app = express()
+    const sizes: number[] = []
+    let highWaterMark = 0
+    app.get('/', async (req, res) => {
+      highWaterMark = res.writableHighWaterMark
+      const session = await openSession(req, res, { events })
+      const write = jest.spyOn(res, 'write')
+      await streamEvents(session, Array(500).fill(n('x'.repeat(1000))), { end: false })
+      sizes.push(...write.mock.calls.map(([text]) => String(text).length))
+      await streamEvents(session, [])
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect(client.events).toHaveLength(500)
+    expect(Math.max(...sizes)).toBeLessThan(highWaterMark + 1100)
+    expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(highWaterMark)
+  })
+})
+
+describe('the end', () => {
+  test("'final' tells an EventSource not to come back", async () => {
+    const { url, outcomes } = await stream([n(1)], { end: 'final' }, { retry: 1 })
+    const client = await open(url)
+    await client.over
+    expect(client.retries).toEqual([1, 2147483647])
+    const source = eventSource(url)
+    await new Promise((resolve) => source.addEventListener('error', resolve))
+    expect([source.readyState, outcomes.length]).toEqual([EventSource.CONNECTING, 2])
+  })
+
+  test('false keeps the response open for more streams, one after the other or at the same time', async () => {
+    const app = express()
+    const results: unknown[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, retry: null })
+      results.push(await streamEvents(session, [n(1)], { end: false }))
+      const first = new ManualSource()
+      const second = new ManualSource()
+      const both = [first, second].map((source) => streamEvents(session, source, { end: false }))
+      await first.give(n(2))
+      await second.give(n(3))
+      await first.give(n(4))
+      await first.end()
+      await second.give(n(5))
+      await second.end()
+      results.push(...(await Promise.all(both)))
+      session.push(6, 'n')
+      results.push(await streamEvents(session, []))
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect(data(client)).toEqual([1, 2, 3, 4, 5, 6])
+    expect(results).toEqual([1, 2, 2, 0].map((sent) => ({ sent, withheld: 0, endedBy: 'source' })))
+  })
+
+  test('of one of two streams at the same time ends the other as aborted', async () => {
+    const app = express()
+    const endings: unknown[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      const results = await Promise.all([streamEvents(session, never), streamEvents(session, [n(1)])])
+      endings.push(...results.map((result) => result.endedBy))
+    })
+    const { url } = await serve(app)
+    await (await open(url)).over
+    await eventually(() => endings.length === 2)
+    expect(endings).toEqual(['aborted', 'source'])
+  })
+
+  test.each(['forever', 1.5, null])('cannot be %p', async (end) => {
+    const { url, outcome } = await stream([n(1)], { end: end as never })
+    const client = await open(url)
+    await client.over
+    expect([client.text, (await outcome()).error?.message]).toEqual(['', expect.stringContaining("'final'")])
+  })
+})
+
+describe('when the client leaves', () => {
+  test('an idle source is returned, its signal aborts and the stream settles at once, even if it ignores both', async () => {
+    const source = new ManualSource()
+    const { url, outcome, limit } = await stream(source.start)
+    const client = await open(url)
+    await source.give(n(1))
+    await client.until(() => client.events.length === 1)
+    expect([source.signal?.aborted, source.returned]).toEqual([false, false])
+    client.close()
+    expect(await outcome()).toEqual({ sent: 1, withheld: 0, endedBy: 'client' })
+    expect([source.signal?.aborted, source.returned, source.pulls, limit.open]).toEqual([true, true, 2, 0])
+    await source.give(n(2))
+    expect(source.pulls).toBe(2)
+  })
+
+  test('a generator gets to its finally', async () => {
+    let cleanedUp = false
+    const { url, outcome } = await stream(async function* (signal: AbortSignal) {
+      try {
+        yield n(1)
+        await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      } finally {
+        cleanedUp = true
+      }
+    })
+    const client = await open(url)
+    await client.until(() => client.events.length === 1)
+    client.close()
+    await outcome()
+    await eventually(() => cleanedUp)
+  })
+
+  test('what the source throws or rejects with afterwards is dropped', async () => {
+    const source = new ManualSource()
+    const { url, outcome } = await stream((signal: AbortSignal) => {
+      source.start(signal)
+      const iterator = source[Symbol.asyncIterator]()
+      return {
+        [Symbol.asyncIterator]: () => ({
+          next: () => iterator.next(),
+          return: () => Promise.reject(new Error('from return')),
+        }),
+      }
+    })
+    const client = await open(url)
+    await source.give(n(1))
+    await client.until(() => client.events.length === 1)
+    client.close()
+    expect((await outcome()).endedBy).toBe('client')
+    await source.fail(new Error('too late'))
+    await new Promise((resolve) => setImmediate(resolve))
+  })
+
+  test('while a schema is awaited, nothing more is pulled', async () => {
+    let pass: () => void = () => {}
+    let pulls = 0
+    const slow = defineEvents({
+      slow: z.unknown().refine(() => new Promise<boolean>((resolve) => (pass = () => resolve(true)))),
+    })
+    const { url, outcome } = await stream(
+      function* () {
+        for (;;) {
+          pulls += 1
+          yield { event: 'slow' }
+        }
+      },
+      {},
+      { events: slow },
+    )
+    const client = await open(url)
+    await eventually(() => pulls === 1)
+    client.close()
+    expect(await outcome()).toEqual({ sent: 0, withheld: 0, endedBy: 'client' })
+    pass()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(pulls).toBe(1)
+  })
+})
+
+describe('when the source throws', () => {
+  test('the viewer gets what was sent before and not a word of the error', async () => {
+    const { url, outcome, limit } = await stream(async function* () {
+      yield n(1)
+      throw new Error('TOPSECRET')
+    })
+    const client = await open(url)
+    await client.over
+    expect([client.response.complete, client.text]).toEqual([true, 'event: n\ndata: 1\n\n'])
+    expect((await outcome()).error?.message).toBe('TOPSECRET')
+    expect(limit.open).toBe(0)
+  })
+
+  test.each([
+    [
+      'as it starts',
+      () => {
+        throw new Error('early')
+      },
+    ],
+    [
+      'in its first next()',
+      () => ({
+        [Symbol.iterator]: () => ({
+          next: () => {
+            throw new Error('early')
+          },
+        }),
+      }),
+    ],
+    [
+      'as a rejection',
+      () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(new Error('early')) }) }),
+    ],
+    ['in a promise it yields', () => [Promise.reject(new Error('early'))]],
+  ])('%s, the stream rejects and the response ends, also with end: false', async (_, source) => {
+    const { url, outcome } = await stream(source as never, { end: false })
+    const client = await open(url)
+    await client.over
+    expect([client.response.complete, client.text, (await outcome()).error?.message]).toEqual([
+      true,
+      '',
+      'early',
+    ])
+  })
+
+  test('a slow reader still gets all that was sent, and only then the caller is told', async () => {
+    const size = 8 * 1024 * 1024
+    const { url, outcomes, outcome } = await stream(function* () {
+      yield n('x'.repeat(size))
+      throw new Error('late')
+    })
+    const client = await open(url)
+    await client.until(() => client.text.length > 0)
+    client.response.pause()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(outcomes).toEqual([])
+    client.response.resume()
+    await client.over
+    expect([client.response.complete, client.text.length > size]).toEqual([true, true])
+    expect((await outcome()).error?.message).toBe('late')
+  })
+})
+
+describe('when the application ends it', () => {
+  test.each(['end', 'destroy'] as const)(
+    'by res.%s(), an idle source is returned and its signal aborts',
+    async (way) => {
+      const source = new ManualSource()
+      const { url, outcome, responses } = await stream(source.start)
+      const client = await open(url)
+      await source.give(n(1))
+      await client.until(() => client.events.length === 1)
+      responses[0]?.[way]()
+      expect((await outcome()).endedBy).toBe('aborted')
+      expect([source.returned, source.signal?.aborted]).toEqual([true, true])
+    },
+  )
+
+  test('by its signal, the response ends after what was sent', async () => {
+    const source = new ManualSource()
+    const controller = new AbortController()
+    const { url, outcome } = await stream(source.start, { signal: controller.signal, end: 'final' })
+    const client = await open(url)
+    await source.give(n(1))
+    controller.abort()
+    await client.over
+    expect([client.response.complete, data(client), client.retries]).toEqual([true, [1], [2147483647]])
+    expect((await outcome()).endedBy).toBe('aborted')
+    expect([source.returned, source.signal?.aborted]).toEqual([true, true])
+  })
+
+  test('by a signal that has aborted already, the source is not started', async () => {
+    const source = new ManualSource()
+    const { url, outcome } = await stream(source.start, { signal: AbortSignal.abort() })
+    await (await open(url)).over
+    expect([await outcome(), source.signal]).toEqual([
+      { sent: 0, withheld: 0, endedBy: 'aborted' },
+      undefined,
+    ])
+  })
+
+  test('by its signal with end: false, the response stays open', async () => {
+    const app = express()
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      const controller = new AbortController()
+      const stopped = streamEvents(session, never, { end: false, signal: controller.signal })
+      controller.abort()
+      const { endedBy } = await stopped
+      await streamEvents(session, [n(endedBy)])
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect(data(client)).toEqual(['aborted'])
+  })
+})
