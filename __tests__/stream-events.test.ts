@@ -471,19 +471,29 @@ describe('when the source throws', () => {
 
   test('a slow reader still gets all that was sent, and only then the caller is told', async () => {
     const size = 8 * 1024 * 1024
-    const { url, outcomes, outcome } = await stream(function* () {
-      yield n('x'.repeat(size))
-      throw new Error('late')
+    const app = express()
+    const told: string[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      const big = streamEvents(session, [n('x'.repeat(size))], { end: false })
+      const failing = streamEvents(session, () => {
+        throw new Error('while 8 MB wait')
+      })
+      await failing.catch((error) => told.push(error.message))
+      expect((await big).sent).toBe(1)
+      told.push('big')
     })
+    const { url } = await serve(app)
     const client = await open(url)
-    await client.until(() => client.text.length > 0)
+    await client.until(() => client.text.length > 100)
     client.response.pause()
-    await new Promise((resolve) => setImmediate(resolve))
-    expect(outcomes).toEqual([])
+    for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect(told).toEqual([])
     client.response.resume()
     await client.over
     expect([client.response.complete, client.text.length > size]).toEqual([true, true])
-    expect((await outcome()).error?.message).toBe('late')
+    await eventually(() => told.length === 2)
+    expect(told).toEqual(['while 8 MB wait', 'big'])
   })
 })
 

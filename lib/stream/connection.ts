@@ -181,7 +181,6 @@ export class GuardedConnection extends Connection {
   }
 
   #write(text: string): void {
-    if (!this.writable) return
     this.#pending += text
     this.#pendingBytes += Buffer.byteLength(text)
     if (this.#flushScheduled) return

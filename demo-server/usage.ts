@@ -1,0 +1,17 @@
+/** What to try, as shown at the start and on `/`. */
+export function usage(origin: string): string {
+  return `express-sse-guard demo on ${origin}
+
+  Watch this server's own traffic, as a viewer and as an admin:
+    curl -N -H 'Authorization: Bearer viewer:alice' ${origin}/events
+    curl -N -H 'Authorization: Bearer admin:root' ${origin}/events
+
+  Ask it something (about requests, streams, uptime, load or memory):
+    curl -N -H 'Authorization: Bearer viewer:alice' --json '{"question": "How many requests have you seen?"}' ${origin}/ask
+
+  See how many streams you hold; one over the cap is refused with 429:
+    curl -H 'Authorization: Bearer viewer:alice' ${origin}/whoami
+
+  This login believes any name you give. A demo does that; production must not.
+`
+}
