@@ -10,7 +10,7 @@ const config: Config = {
   },
   transform: {
     // Types are checked once, by `npm run types`; here every file is only transpiled.
-    '^.+\\.ts$': [
+    '^.+\\.[jt]s$': [
       'ts-jest',
       {
         tsconfig: {
@@ -18,11 +18,18 @@ const config: Config = {
           module: 'CommonJS',
           esModuleInterop: true,
           isolatedModules: true,
+          allowJs: true,
+          rootDir: '.',
         },
       },
     ],
   },
+  // Arktype is published as ES modules only, which jest on Node 20 cannot load as they are.
+  transformIgnorePatterns: ['/node_modules/(?!(arktype|@ark|arkregex)/)'],
   testTimeout: 30_000,
+  // Most tests wait for sockets or for other processes, so two at a time suit two cores, and one does no harm.
+  maxWorkers: 2,
+  maxConcurrency: 2,
 }
 
 export default config

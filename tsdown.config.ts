@@ -6,7 +6,23 @@ export default defineConfig({
   platform: 'node',
   target: 'node20',
   fixedExtension: false,
-  // The Standard Schema types are copied into ours, so that they are no dependency of the package.
   dts: true,
-  deps: { alwaysBundle: ['@standard-schema/spec'] },
+  // The Standard Schema types are copied into ours, so that they are no dependency of the package. Anything else
+  // that would be copied in fails the build.
+  deps: { alwaysBundle: ['@standard-schema/spec'], onlyBundle: ['@standard-schema/spec'] },
+  // better-sse has a single types entry, of ESM kind. A CommonJS consumer under `module: node16` may use it only
+  // through an import that says so (TS1479).
+  inputOptions: (options, _format, { cjsDts }) => ({
+    ...options,
+    plugins: cjsDts ? [options.plugins, typesOfBetterSseAreEsm] : options.plugins,
+  }),
 })
+
+const typesOfBetterSseAreEsm = {
+  name: 'types-of-better-sse-are-esm',
+  renderChunk: (code: string) =>
+    code.replace(
+      /^import (?:type )?(\{[^}]*\}) from "better-sse";$/m,
+      'import type $1 from "better-sse" with { "resolution-mode": "import" };',
+    ),
+}

@@ -411,8 +411,8 @@ describe('a slot comes back exactly once', () => {
       count: (key) => store.count(key),
     }
     const { app, limit, handled, errors } = createApp({
-      keyGenerator: async () => (await waits.key.reached(), 'alice'),
-      limit: async () => (await waits.limit.reached(), 5),
+      keyGenerator: () => waits.key.reached().then(() => 'alice'),
+      limit: () => waits.limit.reached().then(() => 5),
       store: slow,
     })
     const { port, server } = await serve(app)

@@ -114,5 +114,5 @@ export function raw(port: number): Promise<RawClient> {
 
 /** The bytes of a GET, with extra header lines. */
 export function get(path: string, ...lines: string[]): string {
-  return ['GET ' + path + ' HTTP/1.1', 'Host: test', ...lines, '', ''].join('\r\n')
+  return [`GET ${path} HTTP/1.1`, 'Host: test', ...lines, '', ''].join('\r\n')
 }

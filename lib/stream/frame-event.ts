@@ -11,7 +11,7 @@ import type { Projection } from './viewer-events.js'
 export type WithholdReason = 'unlisted' | 'invalid' | 'unserialisable' | 'bad-id'
 
 /** One event as it stands on the wire, and its id if it has one. */
-export interface Frame {
+interface Frame {
   text: string
   id: string | undefined
 }

@@ -12,7 +12,7 @@ export interface StreamEvent {
 }
 
 /** Items to be had one after the other, at once or in time. */
-export type Items<Item> = Iterable<Item | PromiseLike<Item>> | AsyncIterable<Item>
+type Items<Item> = Iterable<Item | PromiseLike<Item>> | AsyncIterable<Item>
 
 /**
  * Where events come from: anything iterable, or a function that returns it. The function is given a signal that

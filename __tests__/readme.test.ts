@@ -1,0 +1,164 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
+import {
+  type CodeBlock,
+  readCodeBlocks,
+  readCurl,
+  readDeclaredNames,
+  readNpmScripts,
+} from './support/package-readme.js'
+import { type PackedPackage, packPackage, REPO } from './support/package-tarball.js'
+
+const blocks = readCodeBlocks(readFileSync(join(REPO, 'README.md'), 'utf8'))
+const programs = blocks.filter(({ language }) => language === 'js' || language === 'ts')
+const shell = blocks.filter(({ language }) => language === 'sh').map(({ code }) => code)
+
+const COMPILER_OPTIONS = {
+  module: 'nodenext',
+  target: 'es2023',
+  strict: true,
+  skipLibCheck: true,
+  moduleDetection: 'force',
+  types: ['node'],
+  noEmit: true,
+}
+
+let packed: PackedPackage
+
+beforeAll(async () => {
+  packed = await packPackage()
+}, 60_000)
+
+afterAll(() => packed?.remove())
+
+describe("the README's first program, run as pasted", () => {
+  let server: ChildProcess | undefined
+  const leave = new AbortController()
+
+  afterEach(async () => {
+    leave.abort()
+    if (!server || server.exitCode !== null || server.signalCode !== null) return
+    server.kill('SIGKILL')
+    await once(server, 'exit')
+  })
+
+  test('streams to the five that the curl line opens, and refuses the sixth', async () => {
+    const first = programs[0]
+    const curl = readCurl(shell.join('\n'))
+    if (!first) throw new Error('README.md has no block of js or ts')
+    if (!curl) throw new Error('README.md has no curl line with an Authorization header in a block of sh')
+
+    const url = await start(first)
+    const open = () =>
+      fetch(url + curl.path, { headers: { Authorization: curl.authorization }, signal: leave.signal })
+    const admitted = await Promise.all(Array.from({ length: 5 }, open))
+    const refused = await open()
+
+    expect(admitted.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200])
+    expect(refused.status).toBe(429)
+    expect(refused.headers.get('Content-Type')).toBe('application/problem+json')
+    expect(await refused.json()).toMatchObject({ status: 429, code: 'ERR_STREAM_LIMIT' })
+    const texts = await Promise.all(admitted.map(readUntilEvent))
+    expect(texts).toEqual(Array(5).fill(expect.stringMatching(/^event: .+\n(id: .*\n)?data: .+\n\n/m)))
+  })
+
+  /** Starts the program on a free port, and resolves with its address once it accepts connections. */
+  async function start({ language, code }: CodeBlock): Promise<string> {
+    const file = language === 'ts' ? 'server.ts' : 'server.mjs'
+    const project = packed.project('first', { [file]: code, 'package.json': '{ "type": "module" }' })
+    const port = await findFreePort()
+    const { SSE_MAX_PER_USER: _, ...env } = process.env
+    const args = language === 'ts' ? ['--import', 'tsx', file] : [file]
+    const child = spawn(process.execPath, args, { cwd: project, env: { ...env, PORT: String(port) } })
+    server = child
+    let output = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk) => {
+        output += chunk
+      })
+    }
+    const url = `http://localhost:${port}`
+    while (!(await answers(url))) {
+      if (child.exitCode !== null || child.signalCode !== null)
+        throw new Error(`The first program of README.md ended:\n${output}`)
+      await setTimeout(50)
+    }
+    return url
+  }
+})
+
+describe("the README's programs", () => {
+  test.each([
+    { language: 'ts', options: { allowJs: true } },
+    // What a reader pastes into JavaScript declares no types; its calls and properties are checked all the same.
+    { language: 'js', options: { allowJs: true, checkJs: true, noImplicitAny: false } },
+  ])(
+    'compile in $language, each as a module that knows the names of the first',
+    async ({ language, options }) => {
+      const [first, ...others] = programs
+      if (!first) throw new Error('README.md has no block of js or ts')
+      const names = readDeclaredNames(first.code)
+      const later = others.filter((block) => block.language === language)
+      const project = packed.project(`compiled-${language}`, {
+        'package.json': '{ "type": "module" }',
+        'tsconfig.json': JSON.stringify({ compilerOptions: { ...COMPILER_OPTIONS, ...options } }),
+        'prelude.d.ts': readFileSync(join(__dirname, 'support/package-readme-prelude.d.ts'), 'utf8'),
+        'names.d.ts': names
+          .map((name) => `declare const ${name}: typeof import('./README-${first.line}.js').${name}\n`)
+          .join(''),
+        // The empty lines make the compiler count as README.md does.
+        ...Object.fromEntries(
+          [{ ...first, code: `${first.code}\nexport { ${names.join(', ')} }` }, ...later].map((block) => [
+            `README-${block.line}.${block.language}`,
+            '\n'.repeat(block.line - 1) + block.code,
+          ]),
+        ),
+      })
+      expect(await packed.node(project, '../node_modules/typescript/bin/tsc', '-p', '.')).toBe('')
+    },
+    60_000,
+  )
+})
+
+describe("the README's commands", () => {
+  test('name scripts that package.json has', () => {
+    const { scripts } = JSON.parse(readFileSync(join(REPO, 'package.json'), 'utf8'))
+    expect(shell.join('\n')).toContain('npm ci')
+    expect(Object.keys(scripts)).toEqual(expect.arrayContaining(readNpmScripts(shell.join('\n'))))
+  })
+})
+
+async function findFreePort(): Promise<number> {
+  const server = createServer().listen(0)
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string')
+    throw new Error('A server on a port has an address object')
+  return address.port
+}
+
+async function answers(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(url, { method: 'HEAD' })
+    await response.body?.cancel()
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Reads a stream up to the end of its first event, or to its own end. */
+async function readUntilEvent(response: Response): Promise<string> {
+  let text = ''
+  for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    text += chunk
+    if (/^data: .*\n\n/m.test(text)) break
+  }
+  return text
+}

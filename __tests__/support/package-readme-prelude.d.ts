@@ -1,0 +1,13 @@
+// Names that the README's examples may use without importing or declaring them. What its first example declares
+// is known as well and is not repeated here; what an example imports or declares itself comes first, because each
+// is a module.
+declare const express: typeof import('express').default
+declare const z: typeof import('zod').z
+declare const session: import('better-sse').Session
+
+declare const defineEvents: typeof import('express-sse-guard').defineEvents
+declare const openSession: typeof import('express-sse-guard').openSession
+declare const streamEvents: typeof import('express-sse-guard').streamEvents
+declare const streamLimit: typeof import('express-sse-guard').streamLimit
+declare const problemJson: typeof import('express-sse-guard').problemJson
+declare const MemoryStore: typeof import('express-sse-guard').MemoryStore
