@@ -175,7 +175,7 @@ describe('an option that cannot work stops the start, quoted, with what to give 
     ['limit', null, 'limit is null; give'],
     ['keyGenerator', undefined, 'keyGenerator is undefined; give a function that says whose stream this is'],
     ['keyGenerator', 'ip', "keyGenerator is 'ip'; give a function"],
-    ['store', {}, 'store is [Object]; give an object with acquire, release and count'],
+    ['store', {}, 'store is {}; give an object with acquire, release and count'],
     ['store', null, 'store is null; give'],
     ['capacity', 1.5, 'capacity is 1.5; give an integer'],
     ['identifier', 'a"b', "identifier is 'a\"b'; give 1 to 64 letters"],
