@@ -1,6 +1,10 @@
 import { once } from 'node:events'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { connect } from 'node:tls'
 import express from 'express'
 import { defineEvents, openSession, type StreamResult, streamEvents, streamLimit } from 'express-sse-guard'
+import { generate } from 'selfsigned'
 import { get, open, raw } from './support/clients.js'
 import { heapAfterCollection } from './support/collect-garbage.js'
 import { eventually } from './support/eventually.js'
@@ -124,6 +128,35 @@ test('a slow reader of one 12 MB event is healthy as long as it makes progress',
   expect(client.response.complete).toBe(true)
   await eventually(() => results.length === 1)
   expect(results[0]).toEqual({ sent: 1, withheld: 0, endedBy: 'source' })
+})
+
+test('nor is one over TLS, where a write of 12 MB is done at once or not at all', async () => {
+  const { app, results } = await stream(() => [{ event: 'n', data: 'x'.repeat(12 * MB) }], 300)
+  const { private: key, cert } = await generate([{ name: 'commonName', value: 'localhost' }])
+  const server = createServer({ key, cert }, app)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const socket = connect({
+    port: (server.address() as AddressInfo).port,
+    host: '127.0.0.1',
+    rejectUnauthorized: false,
+  })
+  let received = 0
+  let allowed = MB
+  // It reads 1 MB and rests 100 ms, four times as long as the stall timeout in all.
+  const rest = setInterval(() => {
+    allowed += MB
+    socket.resume()
+  }, 100)
+  socket.on('data', (data) => {
+    received += data.length
+    if (received >= allowed) socket.pause()
+  })
+  socket.write(get('/', 'Connection: close'))
+  await once(socket, 'close')
+  clearInterval(rest)
+  server.close()
+  expect(received).toBeGreaterThan(12 * MB)
+  expect(results[0]?.endedBy).toBe('source')
 })
 
 test('an idle stream is not stalled, however short the timeout', async () => {

@@ -113,6 +113,17 @@ describe('the head', () => {
     },
   )
 
+  test('is chunked, also if earlier middleware said so itself', async () => {
+    const { app } = createApp({}, (_req, res, next) => {
+      res.set('Transfer-Encoding', 'chunked')
+      next()
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    expect(client.response.headers['transfer-encoding']).toBe('chunked')
+    await client.until(() => client.text.includes('retry'))
+  })
+
   test('keeps compression from holding events back', async () => {
     const { app } = createApp({}, compression({ threshold: 0 }), (_req, res, next) => {
       res.set('Cache-Control', 'public')
@@ -189,6 +200,34 @@ describe('a request', () => {
     const client = await raw(port)
     client.send(bytes)
     await eventually(() => client.text.startsWith(`HTTP/1.1 ${status} `))
+  })
+
+  test.each(['GET', 'POST'])('whose body nobody reads (%s) is still seen to leave', async (method) => {
+    const { app, sessions } = createApp({ keepAlive: null })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.send(`${method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n${'x'.repeat(200_000)}`)
+    await eventually(() => client.text.includes('retry'))
+    client.destroy()
+    await eventually(() => sessions[0]?.isConnected === false)
+  })
+
+  test('pipelined behind a stream is not written to before its turn, so that its client is seen to leave', async () => {
+    const app = express()
+    const endings: string[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, keepAlive: null })
+      const many = Array.from({ length: 100 }, () => ({ event: 'iteration', data: 'x'.repeat(1000) }))
+      endings.push((await streamEvents(session, req.query.many ? many : never)).endedBy)
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.send(get('/') + get('/?many=1'))
+    await eventually(() => client.text.includes('retry'))
+    client.send(get('/?many=1'))
+    client.destroy()
+    await eventually(() => endings.length >= 2)
+    expect(new Set(endings)).toEqual(new Set(['client']))
   })
 
   test('tells its Last-Event-ID by header only, as UTF-8, and only if trusted', async () => {
@@ -326,11 +365,19 @@ describe('misuse is an error before the first byte', () => {
     ])
   })
 
-  test('a header value that cannot be sent', async () => {
+  test('a header value that cannot be sent, and the response stays as it was', async () => {
     const { code } = await fails(async (req, res) => {
-      await openSession(req, res, { events, headers: { 'X-A': 'a\r\nb' } })
+      try {
+        await openSession(req, res, { events, headers: { 'X-A': 'a\r\nb' } })
+      } finally {
+        expect(res.getHeaderNames()).toEqual(['x-powered-by'])
+      }
     })
     expect(code).toBe('ERR_INVALID_CHAR')
+    const { code: none } = await fails(async (req, res) => {
+      await openSession(req, res, { events, headers: null as never })
+    })
+    expect(none).toBe('ERR_STREAM_BAD_OPTION')
   })
 
   test('a response whose headers were sent', async () => {
@@ -487,6 +534,67 @@ describe('every other way to write goes through the whitelist', () => {
   })
 })
 
+describe('before the end', () => {
+  test('what was pushed in the tick of res.end() arrives, and nothing after it', async () => {
+    const app = express()
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, retry: null })
+      session.push(1, 'iteration')
+      res.end()
+      session.push(2, 'iteration')
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect([client.response.complete, client.text]).toEqual([true, 'event: iteration\ndata: 1\n\n'])
+  })
+
+  test('middleware that holds the end back (a session store) changes nothing of that', async () => {
+    const app = express()
+    const endings: string[] = []
+    app.use((_req, res, next) => {
+      const end = res.end.bind(res)
+      res.end = ((...args: []) => {
+        setImmediate(() => end(...args))
+        return res
+      }) as typeof res.end
+      next()
+    })
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, retry: null, keepAlive: 1 })
+      const ending = streamEvents(session, [{ event: 'iteration', data: 1 }], { end: 'final' })
+      const again = await streamEvents(session, [{ event: 'iteration', data: 2 }])
+      endings.push(again.endedBy, (await ending).endedBy)
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect(client.text).toBe('event: iteration\ndata: 1\n\nretry: 2147483647\n\n')
+    await eventually(() => endings.length === 2)
+    expect(endings).toEqual(['aborted', 'source'])
+  })
+
+  test('middleware whose write returns nothing does not stop the stream', async () => {
+    const app = express()
+    app.use((_req, res, next) => {
+      const write = res.write.bind(res)
+      res.write = ((...args: [string]) => {
+        write(...args)
+      }) as never
+      next()
+    })
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      const many = Array.from({ length: 300 }, () => ({ event: 'iteration', data: 'x'.repeat(1000) }))
+      await streamEvents(session, many)
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect(client.events).toHaveLength(300)
+  })
+})
+
 describe('after the end', () => {
   test.each(['end', 'destroy'] as const)(
     'by res.%s(), writing does nothing and nothing throws',
@@ -524,6 +632,23 @@ describe('after the end', () => {
     await (await open(url)).over
     await eventually(() => done.length === 1)
     expect(done).toEqual(['aborted'])
+  })
+
+  test('another res.end() starts no timer', async () => {
+    const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+    const app = express()
+    const counts: number[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      await streamEvents(session, [])
+      counts.push(timers())
+      res.end()
+      counts.push(timers())
+    })
+    const { url } = await serve(app)
+    await (await open(url)).over
+    await eventually(() => counts.length === 2)
+    expect(counts[1]).toBe(counts[0])
   })
 
   test('keep-alive comments stop', async () => {

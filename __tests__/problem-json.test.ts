@@ -68,6 +68,18 @@ test('the headers of the error are sent, but for those that would throw', async 
   expect(Object.keys(answer.headers)).not.toEqual(expect.arrayContaining(['x-evil']))
 })
 
+test.each(['the error', 'earlier middleware'])(
+  'a Transfer-Encoding of %s does not stand beside the Content-Length',
+  async (whose) => {
+    const headers = { 'Transfer-Encoding': 'chunked' }
+    const answer = await answerTo(createError(404, 'No', whose === 'the error' ? { headers } : {}), (res) => {
+      if (whose !== 'the error') res.set(headers)
+    })
+    expect(answer.headers).toHaveProperty('content-length')
+    expect(answer.headers).not.toHaveProperty('transfer-encoding')
+  },
+)
+
 test('what earlier middleware said of another body is not said of this one', async () => {
   const { headers, status, body } = await answerTo(createError(404, 'é'), (res) => {
     res.statusMessage = 'Fine'

@@ -1,3 +1,4 @@
+import { EventEmitter, on } from 'node:events'
 import { Readable } from 'node:stream'
 import { EventSource } from 'eventsource'
 import express, { type ErrorRequestHandler, type Response } from 'express'
@@ -117,6 +118,122 @@ describe('a source', () => {
     const { url, outcome } = await stream({ [Symbol.iterator]: () => ({ next: () => 5 as never }) })
     await (await open(url)).over
     expect((await outcome()).error?.message).toContain('give { value, done }')
+  })
+
+  test.each<[string, () => StreamSource]>([
+    ['whose events cannot be read', () => [revoked(), n(1)]],
+    [
+      'whose events cannot be read after a turn',
+      function* () {
+        for (let i = 0; i < 100; i++) yield { event: 'secret', data: 'x'.repeat(1000) }
+        yield n('x'.repeat(20_000))
+        yield revoked()
+        yield n(1)
+      },
+    ],
+    [
+      'whose async events cannot be read',
+      async function* () {
+        yield Object.create(null)
+        yield {
+          get event(): string {
+            throw new Error('no')
+          },
+        }
+        yield n(1)
+      },
+    ],
+  ])('%s goes on after them', async (_, source) => {
+    const { url, outcome } = await stream(source)
+    const client = await open(url)
+    await client.over
+    expect(data(client).at(-1)).toBe(1)
+    expect(await outcome()).toMatchObject({ endedBy: 'source' })
+  })
+
+  test.each<[string, unknown]>([
+    [
+      'whose result cannot be read',
+      {
+        get done() {
+          throw new Error('unreadable')
+        },
+      },
+    ],
+    [
+      'whose value cannot be awaited',
+      // biome-ignore lint/suspicious/noThenProperty: it is what is tested
+      { done: false, value: { then: (_: unknown, no: (e: Error) => void) => no(new Error('unreadable')) } },
+    ],
+  ])('%s fails the stream, at once or later', async (_, result) => {
+    for (const next of [() => result, async () => result]) {
+      const { url, outcome } = await stream({ [Symbol.asyncIterator]: () => ({ next }) } as never)
+      const client = await open(url)
+      await client.over
+      expect([client.response.complete, (await outcome()).error?.message]).toEqual([true, 'unreadable'])
+    }
+  })
+
+  test.each([[Object.create(null)], [{ event: Object.create(null) }], [null]])(
+    'with an event without a name (%p) rejects in strict',
+    async (item) => {
+      const { url, outcome } = await stream(
+        async function* () {
+          yield item
+        } as never,
+        { strict: true },
+      )
+      await (await open(url)).over
+      expect((await outcome()).error).toMatchObject({
+        code: 'ERR_STREAM_WITHHELD',
+        message: expect.stringContaining('An event without a name was withheld (invalid)'),
+      })
+    },
+  )
+
+  test('that calls back at once for ever neither overflows the stack nor starves the loop', async () => {
+    let pulls = 0
+    const thenable = {
+      // biome-ignore lint/suspicious/noThenProperty: it is what is tested
+      then(resolve: (step: unknown) => void) {
+        pulls += 1
+        resolve(pulls < 50_000 ? { done: false, value: { event: 'secret' } } : { done: true })
+      },
+    }
+    const { url, outcome } = await stream({
+      [Symbol.asyncIterator]: () => ({ next: () => thenable }),
+    } as never)
+    await (await open(url)).over
+    expect(await outcome()).toEqual({ sent: 0, withheld: 49_999, endedBy: 'source' })
+  })
+
+  test('leaves the loop a turn every 10 ms also if there are many', async () => {
+    const app = express()
+    const results: StreamResult[] = []
+    let until = Infinity
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      results.push(
+        await streamEvents(session, function* () {
+          while (performance.now() < until) yield { event: 'secret' }
+        }),
+      )
+    })
+    const { url } = await serve(app)
+    const clients = await Promise.all(Array.from({ length: 30 }, () => open(url)))
+    until = performance.now() + 600
+    let turns = 0
+    const count = () => {
+      turns += 1
+      if (results.length < 30) setImmediate(count)
+    }
+    const from = performance.now()
+    count()
+    await Promise.all(clients.map((client) => client.over))
+    await eventually(() => results.length === 30)
+    const elapsed = performance.now() - from
+    // With 10 ms for each of the 30 streams there would be one turn in 300 ms.
+    expect(elapsed / turns).toBeLessThan(100)
   })
 
   test('of withheld events leaves the loop its turns, and the stream goes on after each', async () => {
@@ -344,7 +461,31 @@ describe('the end', () => {
   })
 })
 
+/** An object that throws whatever is asked of it. */
+function revoked() {
+  const { proxy, revoke } = Proxy.revocable({ event: 'n' }, {})
+  revoke()
+  return proxy
+}
+
 describe('when the client leaves', () => {
+  test('before the start, a source that was handed over running is returned', async () => {
+    const emitter = new EventEmitter()
+    const readable = Readable.from([n(1)])
+    const app = express()
+    const endings: string[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      for (const source of [on(emitter, 'x'), readable] as StreamSource[]) {
+        endings.push((await streamEvents(session, source)).endedBy)
+      }
+    })
+    const { url } = await serve(app)
+    await open(url, { method: 'HEAD' })
+    await eventually(() => endings.length === 2)
+    expect([endings, emitter.listenerCount('x'), readable.destroyed]).toEqual([['client', 'client'], 0, true])
+  })
+
   test('an idle source is returned, its signal aborts and the stream settles at once, even if it ignores both', async () => {
     const source = new ManualSource()
     const { url, outcome, limit } = await stream(source.start)
@@ -523,6 +664,83 @@ describe('when the application ends it', () => {
     expect([client.response.complete, data(client), client.retries]).toEqual([true, [1], [2147483647]])
     expect((await outcome()).endedBy).toBe('aborted')
     expect([source.returned, source.signal?.aborted]).toEqual([true, true])
+  })
+
+  test.each([true, false])(
+    'by its signal from within the source (end: %p), nothing more is written and it is returned',
+    async (end) => {
+      const controller = new AbortController()
+      let cleanedUp = false
+      const app = express()
+      const results: StreamResult[] = []
+      app.get('/', async (req, res) => {
+        const session = await openSession(req, res, { events })
+        const result = await streamEvents(
+          session,
+          function* () {
+            try {
+              yield n(1)
+              controller.abort()
+              yield n('after the abort')
+            } finally {
+              cleanedUp = true
+            }
+          },
+          { signal: controller.signal, end },
+        )
+        results.push(result)
+        res.end()
+      })
+      const { url } = await serve(app)
+      const client = await open(url)
+      await client.over
+      expect([data(client), cleanedUp]).toEqual([[1], true])
+      await eventually(() => results.length === 1)
+      expect(results).toEqual([{ sent: 1, withheld: 0, endedBy: 'aborted' }])
+    },
+  )
+
+  test('by res.end() from within the source, what came before arrives and is counted, and it is returned', async () => {
+    let cleanedUp = false
+    const app = express()
+    const results: StreamResult[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      results.push(
+        await streamEvents(session, function* () {
+          try {
+            yield n(1)
+            yield n(2)
+            res.end()
+            yield n(3)
+          } finally {
+            cleanedUp = true
+          }
+        }),
+      )
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    await eventually(() => results.length === 1)
+    expect([data(client), cleanedUp, results]).toEqual([
+      [1, 2],
+      true,
+      [{ sent: 2, withheld: 0, endedBy: 'aborted' }],
+    ])
+  })
+
+  test('by one signal that many streams share, it has one listener of ours, and none afterwards', async () => {
+    const controller = new AbortController()
+    const add = jest.spyOn(controller.signal, 'addEventListener')
+    const remove = jest.spyOn(controller.signal, 'removeEventListener')
+    const { url, outcomes } = await stream(never, { signal: controller.signal })
+    const clients = await Promise.all(Array.from({ length: 20 }, () => open(url)))
+    await eventually(() => add.mock.calls.length > 0)
+    controller.abort()
+    await Promise.all(clients.map((client) => client.over))
+    await eventually(() => outcomes.length === 20)
+    expect([add.mock.calls.length, remove.mock.calls.length]).toEqual([1, 1])
   })
 
   test('by a signal that has aborted already, the source is not started', async () => {

@@ -261,6 +261,27 @@ describe('the capacity', () => {
     expect(limit.open).toBe(3)
   })
 
+  test('is given back by clients that leave while the limit or the store never answers', async () => {
+    const store: SlotStore = { acquire: () => new Promise(() => {}), release() {}, count: () => 0 }
+    for (const options of [{ limit: () => new Promise<number>(() => {}) }, { store }]) {
+      let asked = 0
+      const { app } = createApp({ capacity: 2, skip: () => asked++ < 0, ...options })
+      const { port, url } = await serve(app)
+      const clients = [await raw(port), await raw(port)]
+      for (const client of clients) client.send(get('/events', 'user: alice'))
+      await eventually(() => asked === 2)
+      expect((await open(`${url}/events`, as('alice'))).status).toBe(503)
+      for (const client of clients) client.destroy()
+      const status = async () => {
+        const answered = open(`${url}/events`, as('alice')).then((client) => client.status)
+        const turn = new Promise((resolve) => setTimeout(resolve, 50))
+        return Promise.race([answered.catch(() => undefined), turn])
+      }
+      // Nobody answers it now: it is being decided, and no longer refused.
+      await eventually(async () => (await status()) === undefined)
+    }
+  })
+
   test('is given back by opens that were refused or failed', async () => {
     let fail = true
     const { app, limit } = createApp({
@@ -531,6 +552,16 @@ describe('a store that fails', () => {
       },
     ],
     ['rejects', () => Promise.reject(new Error('down'))],
+    [
+      'throws what cannot be shown',
+      () => {
+        throw Object.assign(Object.create(null), {
+          toString: () => {
+            throw new Error()
+          },
+        })
+      },
+    ],
   ])('and %s on release is reported as a warning and harms nothing', async (_, fail) => {
     const store: SlotStore = {
       acquire: (): Grant => ({ granted: true, held: 1 }),
@@ -542,9 +573,29 @@ describe('a store that fails', () => {
     const client = await open(`${url}/events`, as('alice'))
     const warned = nextWarning()
     client.close()
-    expect(await warned).toBe('The slot store failed to release a slot: Error: down')
+    expect(await warned).toMatch(
+      /^The slot store failed to release a slot: (down|\[Object: null prototype\])/,
+    )
     expect(limit.open).toBe(0)
   })
+})
+
+test('a client that has left is not refused any more', async () => {
+  const { app, errors } = createApp({
+    keyGenerator: async (req) => {
+      await once(req.socket, 'close')
+      return undefined
+    },
+  })
+  const { port, server } = await serve(app)
+  const connected = once(server, 'connection')
+  const client = await raw(port)
+  client.send(get('/events'))
+  const [socket] = await connected
+  client.destroy()
+  await once(socket, 'close')
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(errors).toEqual([])
 })
 
 test('a handler answers refusals, and nothing else, in place of the error handlers', async () => {

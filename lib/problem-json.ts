@@ -7,6 +7,16 @@ import {
 } from 'node:http'
 import { isRefusal, isStreamErrorCode } from './errors.js'
 
+/** They describe the body that the route was going to send, or how it would have travelled. */
+const OF_ANOTHER_BODY = [
+  'Content-Encoding',
+  'Content-Language',
+  'Content-Range',
+  'ETag',
+  'Last-Modified',
+  'Trailer',
+]
+
 /**
  * Makes an error middleware that answers with RFC 9457 problem details (`application/problem+json`).
  *
@@ -35,12 +45,11 @@ export function problemJson() {
     }
     const body = Buffer.from(JSON.stringify(problem))
 
-    // They described the representation that the route was going to send.
-    for (const name of ['Content-Encoding', 'Content-Language', 'Content-Range', 'ETag', 'Last-Modified']) {
-      res.removeHeader(name)
-    }
+    for (const name of OF_ANOTHER_BODY) res.removeHeader(name)
     // RFC 6585 section 4: a 429 must not be stored by a cache; the other refusals pass as quickly.
     setHeaders(res, { 'Cache-Control': 'no-store', ...(headers as object | undefined) })
+    // Beside a Content-Length it would leave two readers with two ideas of where the body ends.
+    res.removeHeader('Transfer-Encoding')
     setHeaders(res, { 'Content-Type': 'application/problem+json', 'Content-Length': body.byteLength })
     res.statusCode = status as number
     res.statusMessage = problem.title

@@ -1,11 +1,10 @@
 import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type Attachment, addSharedListener } from './shared-listener.js'
 
-/** Under this key an emitter carries our listeners. `Symbol.for`, as the package may be loaded twice. */
-const ON_CLOSE = Symbol.for('express-sse-guard.onClose')
-
-interface Watched extends EventEmitter {
-  [ON_CLOSE]?: { listeners: Set<() => void>; run: () => void }
+const CLOSE: Attachment<EventEmitter> = {
+  attach: (emitter, run) => emitter.on('close', run),
+  detach: (emitter, run) => emitter.removeListener('close', run),
 }
 
 /**
@@ -27,37 +26,15 @@ export function isResponseOver(req: IncomingMessage, res: ServerResponse): boole
  * @returns a function that takes the listener back; calling it late or twice does nothing.
  */
 export function onResponseClose(req: IncomingMessage, res: ServerResponse, listener: () => void): () => void {
-  const { socket } = req
   const stop = () => {
-    removeCloseListener(res, onClose)
-    removeCloseListener(socket, onClose)
+    stopResponse()
+    stopSocket()
   }
   const onClose = () => {
     stop()
     listener()
   }
-  addCloseListener(res, onClose)
-  addCloseListener(socket, onClose)
+  const stopResponse = addSharedListener(res, CLOSE, onClose)
+  const stopSocket = addSharedListener(req.socket, CLOSE, onClose)
   return stop
-}
-
-function addCloseListener(emitter: Watched, listener: () => void): void {
-  const watch = emitter[ON_CLOSE]
-  if (watch) {
-    watch.listeners.add(listener)
-    return
-  }
-  const listeners = new Set([listener])
-  const run = () => {
-    for (const each of listeners) each()
-  }
-  emitter[ON_CLOSE] = { listeners, run }
-  emitter.on('close', run)
-}
-
-function removeCloseListener(emitter: Watched, listener: () => void): void {
-  const watch = emitter[ON_CLOSE]
-  if (!watch?.listeners.delete(listener) || watch.listeners.size > 0) return
-  delete emitter[ON_CLOSE]
-  emitter.removeListener('close', watch.run)
 }

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { Grant, SlotStore } from './slot-store.js'
@@ -56,5 +57,6 @@ function checkGrant(grant: Grant): Grant {
 }
 
 function warnOfLostRelease(error: unknown): void {
-  process.emitWarning(`The slot store failed to release a slot: ${error}`, { code: 'ERR_STREAM_STORE' })
+  const text = error instanceof Error ? error.message : inspect(error, { depth: 0 })
+  process.emitWarning(`The slot store failed to release a slot: ${text}`, { code: 'ERR_STREAM_STORE' })
 }

@@ -54,42 +54,69 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     const res = nodeRes as Response
     if (req.method === 'HEAD' || req.method === 'OPTIONS' || counted.has(res)) return next()
     let error: unknown
-    let reserved = false
     try {
       const skipped = skip(req, res)
       if (!(isPromise(skipped) ? await skipped : skipped)) {
         const found = keyGenerator(req, res)
         const key = checkKey(isPromise(found) ? await found : found)
-        // Opens that are still being decided hold a place, so that simultaneous ones cannot pass the capacity.
-        if (open + opening >= capacity) throw capacityReached(identifier)
-        opening += 1
-        reserved = true
-        const asked = typeof limit === 'function' ? limit(req, res) : limit
-        const cap = checkLimit(isPromise(asked) ? await asked : asked)
         if (isResponseOver(req, res)) return
-        const lease = new SlotLease(store, key, nextSlotId())
-        const answer = lease.acquire(cap)
-        const grant = isPromise(answer) ? await answer : answer
-        if (!grant.granted) throw limitReached(identifier, cap, grant.held)
-        if (isResponseOver(req, res)) return lease.release()
-        hold(req, res, lease)
+        if (open + opening >= capacity) throw capacityReached(identifier)
+        const place = takePlace(req, res)
+        try {
+          const asked = typeof limit === 'function' ? limit(req, res) : limit
+          const cap = checkLimit(isPromise(asked) ? await asked : asked)
+          if (place.isLeft) return
+          const lease = new SlotLease(store, key, nextSlotId())
+          const answer = lease.acquire(cap)
+          const grant = isPromise(answer) ? await answer : answer
+          if (!grant.granted) throw limitReached(identifier, cap, grant.held)
+          if (place.isLeft) return lease.release()
+          place.hold(lease)
+        } finally {
+          place.leaveUnlessHeld()
+        }
       }
     } catch (thrown) {
       error = toError(thrown)
-    } finally {
-      if (reserved) opening -= 1
     }
     if (!error) return next()
-    return handler && isRefusal(error) ? handler(req, res, next, error) : next(error)
+    if (!isRefusal(error)) return next(error)
+    // Nobody is left to be refused.
+    if (isResponseOver(req, res)) return
+    return handler ? handler(req, res, next, error) : next(error)
   }
 
-  function hold(req: IncomingMessage, res: ServerResponse, lease: SlotLease): void {
-    counted.add(res)
-    open += 1
-    onResponseClose(req, res, () => {
-      open -= 1
-      lease.release()
-    })
+  /**
+   * Takes a place within the capacity while the stream is being decided, so that simultaneous opens cannot pass it
+   * together. It is given up when the response closes, also if the limit or the store never answers.
+   */
+  function takePlace(req: Request, res: Response) {
+    let held: SlotLease | undefined
+    let isLeft = false
+    opening += 1
+    const leave = () => {
+      isLeft = true
+      if (held) open -= 1
+      else opening -= 1
+      held?.release()
+    }
+    const stopWaiting = onResponseClose(req, res, leave)
+    return {
+      get isLeft() {
+        return isLeft
+      },
+      hold(lease: SlotLease): void {
+        held = lease
+        opening -= 1
+        open += 1
+        counted.add(res)
+      },
+      leaveUnlessHeld(): void {
+        if (held || isLeft) return
+        stopWaiting()
+        leave()
+      },
+    }
   }
 
   return Object.defineProperties(streamLimitMiddleware, {

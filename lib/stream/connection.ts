@@ -37,6 +37,7 @@ export class GuardedConnection extends Connection {
   #onAbort: (() => void) | undefined
   #opened = false
   #endedBy: ConnectionEnd | undefined
+  #ended = false
   #pending = ''
   #pendingBytes = 0
   #flushScheduled = false
@@ -68,18 +69,20 @@ export class GuardedConnection extends Connection {
       this.#endedBy = 'client'
       return
     }
-    writeStreamHead(req, res, options.headers)
+    writeStreamHead(res, options.headers)
     if (req.method === 'HEAD') {
       this.#endedBy = 'client'
       res.end()
       return
     }
+    readBody(req)
+    this.#takeOverEnd()
     onResponseClose(req, res, () => this.#close())
   }
 
   /** Whether a write would still reach the wire. */
   get writable(): boolean {
-    return this.#endedBy === undefined && !this.#res.writableEnded && !this.#res.destroyed
+    return this.#endedBy === undefined && !this.#ended && !this.#res.destroyed
   }
 
   /** Why nothing can be written any more; undefined while something can. */
@@ -102,9 +105,13 @@ export class GuardedConnection extends Connection {
     return this.#pendingBytes >= this.#res.writableHighWaterMark
   }
 
-  /** Whether the writer must wait for {@link onDrain} before it takes more from its source. */
+  /**
+   * Whether the writer must wait for {@link onDrain} before it takes more from its source. So must one whose
+   * response is pipelined behind another: Node stops reading from a client for whom it holds too much, and then
+   * does not see it leave.
+   */
   get needsDrain(): boolean {
-    return this.#needsDrain
+    return this.#needsDrain || this.#res.socket === null
   }
 
   /** better-sse calls it when the session is ready, but the head is out since the constructor. */
@@ -151,7 +158,9 @@ export class GuardedConnection extends Connection {
     if (this.#pending === '') return
     const text = this.#takePending()
     if (!this.writable) return
-    if (!this.#res.write(text) && !this.#needsDrain) {
+    // Middleware that wraps write may return nothing; only a clear "no" means that 'drain' will come.
+    const isFull = this.#res.write(text) === false || this.#res.writableNeedDrain
+    if (isFull && !this.#needsDrain) {
       this.#needsDrain = true
       this.#res.once('drain', this.#drained)
     }
@@ -161,12 +170,13 @@ export class GuardedConnection extends Connection {
   /** Ends the response after what was written. Twice, or after the end, it does nothing. */
   end(lastText = ''): void {
     if (!this.writable) return
-    this.#res.end(this.#takePending() + lastText)
-    this.#stallWatch.arm()
+    this.#pending += lastText
+    this.#res.end()
   }
 
   /** Calls `listener` once, when {@link needsDrain} is over; not if the connection ends first. */
   onDrain(listener: () => void): void {
+    if (this.#drainListeners.size === 0 && this.#res.socket === null) this.#res.once('socket', this.#drained)
     this.#drainListeners.add(listener)
   }
 
@@ -200,8 +210,24 @@ export class GuardedConnection extends Connection {
     return text
   }
 
+  /**
+   * Whoever ends the response, what was written before goes out first and nothing after it, also if middleware
+   * (a session store, say) holds the end back for a while.
+   */
+  #takeOverEnd(): void {
+    const res = this.#res
+    const end = res.end as (...args: unknown[]) => ServerResponse
+    res.end = (...args: unknown[]) => {
+      this.flush()
+      this.#ended = true
+      const ended = end.apply(res, args)
+      if (!this.isOver) this.#stallWatch.arm()
+      return ended
+    }
+  }
+
   readonly #drained = () => {
-    this.#needsDrain = false
+    this.#needsDrain = this.#res.writableNeedDrain
     const listeners = [...this.#drainListeners]
     this.#drainListeners.clear()
     for (const listener of listeners) listener()
@@ -237,8 +263,18 @@ export class GuardedConnection extends Connection {
   }
 }
 
+/**
+ * Reads the rest of a body that nobody reads. Otherwise Node stops reading from the socket, and does not see the
+ * client leave until a write fails.
+ */
+function readBody(req: IncomingMessage): void {
+  const hasBody =
+    req.headers['content-length'] !== undefined || req.headers['transfer-encoding'] !== undefined
+  if (hasBody && req.readableFlowing === null) req.resume()
+}
+
 /** Whether text is nothing but comments, `retry` fields and empty lines (WHATWG HTML 9.2.5). */
 function isHarmless(text: string): boolean {
-  if (text.includes('\r')) return false
+  if (typeof text !== 'string' || text.includes('\r') || !/(^|\n)$/.test(text)) return false
   return text.split('\n').every((line) => line === '' || line.startsWith(':') || /^retry: ?\d+$/.test(line))
 }

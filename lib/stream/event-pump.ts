@@ -1,18 +1,22 @@
 import { streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
+import { type Attachment, addSharedListener } from '../shared-listener.js'
 import type { ConnectionEnd } from './connection.js'
 import { type Framed, frameEvent, type WithholdReason } from './frame-event.js'
 import type { Gate, OnWithhold } from './gate.js'
-import { type ItemIterator, type StreamSource, startSource } from './stream-source.js'
-
-/** How long events may be taken from a source before the event loop gets its turn. */
-const TURN_MS = 10
+import { discardSource, type ItemIterator, type StreamSource, startSource } from './stream-source.js'
+import { inLaterTurn, isTurnOver } from './turns.js'
 
 /**
  * The longest that every client can wait (the largest 32-bit timer, 24.8 days): an event stream has no word for
  * "do not come back" (WHATWG HTML 9.2.5).
  */
 const DO_NOT_COME_BACK = 'retry: 2147483647\n\n'
+
+const ABORT: Attachment<AbortSignal> = {
+  attach: (signal, run) => signal.addEventListener('abort', run),
+  detach: (signal, run) => signal.removeEventListener('abort', run),
+}
 
 /** How a stream went. */
 export interface StreamResult {
@@ -58,8 +62,7 @@ export class EventPump {
   #stopped = false
   #sent = 0
   #withheld = 0
-  #turnBeganAt = performance.now()
-  #turnIsFull = false
+  #hasFilledTurn = false
 
   private constructor(
     gate: Gate,
@@ -81,61 +84,76 @@ export class EventPump {
   #start(source: StreamSource<unknown>): void {
     const { connection } = this.#gate
     const { signal } = this.#options
-    if (connection.endedBy) return this.#stopOver()
-    if (signal?.aborted) return this.#stopAborted()
+    if (connection.endedBy || signal?.aborted) {
+      discardSource(source)
+      return connection.endedBy ? this.#stopOver() : this.#stopAborted()
+    }
     this.#forget.push(connection.onOver(() => this.#stopOver()))
-    if (signal) {
-      const onAbort = () => this.#stopAborted()
-      signal.addEventListener('abort', onAbort)
-      this.#forget.push(() => signal.removeEventListener('abort', onAbort))
-    }
-    try {
+    if (signal) this.#forget.push(addSharedListener(signal, ABORT, () => this.#stopAborted()))
+    this.#drive(() => {
       this.#iterator = startSource(source, this.#controller)
+      if (this.#stopped) this.#abandonSource()
+      return true
+    })
+  }
+
+  /**
+   * Does one piece of the work, and goes on pulling if it says so. What is thrown in it, by the source or by
+   * what the application made of an event, fails the stream.
+   */
+  #drive(piece: () => boolean): void {
+    if (this.#stopped) return
+    try {
+      let goOn = piece()
+      while (goOn && !this.#stopped) goOn = this.#pull()
     } catch (error) {
-      return this.#fail(error)
+      this.#fail(error)
     }
-    this.#advance()
   }
 
-  readonly #advance = (): void => {
+  /** Goes on with `piece` once `value` has arrived. */
+  #driveLater<Value>(value: PromiseLike<Value>, piece: (value: Value) => boolean): void {
+    // Through a promise of our own: somebody else's may call back at once, twice or not in order.
+    Promise.resolve(value).then((arrived) => this.#drive(() => piece(arrived)), this.#fail)
+  }
+
+  readonly #resume = (): void => {
+    this.#drive(() => {
+      this.#hasFilledTurn = false
+      return true
+    })
+  }
+
+  // The following return whether the pump may go on at once; if not, they see to it that it goes on later.
+
+  #pull(): boolean {
     const { connection } = this.#gate
-    while (!this.#stopped) {
-      if (connection.endedBy) return this.#stopOver()
-      if (connection.needsDrain) return connection.onDrain(this.#advance)
-      if (this.#turnIsFull || performance.now() - this.#turnBeganAt >= TURN_MS) {
-        setImmediate(this.#beginTurn)
-        return
-      }
-      let step: unknown
-      try {
-        step = this.#iterator?.next()
-      } catch (error) {
-        return this.#fail(error)
-      }
-      if (isPromise(step)) {
-        step.then(this.#onStep, this.#fail)
-        return
-      }
-      if (!this.#take(step)) return
+    if (connection.endedBy) {
+      this.#stopOver()
+      return false
     }
+    if (connection.needsDrain) {
+      connection.onDrain(this.#resume)
+      return false
+    }
+    if (this.#hasFilledTurn || isTurnOver()) {
+      inLaterTurn(this.#resume)
+      return false
+    }
+    const step: unknown = this.#iterator?.next()
+    if (this.#stopped) {
+      // It ended the stream itself, and could not be returned while it was running.
+      this.#abandonSource()
+      return false
+    }
+    if (!isPromise(step)) return this.#take(step)
+    this.#driveLater(step, (arrived) => this.#take(arrived))
+    return false
   }
-
-  readonly #beginTurn = (): void => {
-    this.#turnBeganAt = performance.now()
-    this.#turnIsFull = false
-    this.#advance()
-  }
-
-  readonly #onStep = (step: unknown): void => {
-    if (!this.#stopped && this.#take(step)) this.#advance()
-  }
-
-  // The following four return whether the pump may go on at once; if not, they see to it that it goes on later.
 
   #take(step: unknown): boolean {
     if (typeof step !== 'object' || step === null) {
-      this.#fail(new TypeError(`The source's next() gave ${String(step)}; give { value, done }`))
-      return false
+      throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
     }
     const { done, value } = step as IteratorResult<unknown>
     if (done) {
@@ -143,9 +161,7 @@ export class EventPump {
       return false
     }
     if (!isPromise(value)) return this.#offer(value)
-    value.then((item) => {
-      if (!this.#stopped && this.#offer(item)) this.#advance()
-    }, this.#fail)
+    this.#driveLater(value, (item) => this.#offer(item))
     return false
   }
 
@@ -153,36 +169,30 @@ export class EventPump {
     const { toEvent } = this.#options
     const framed = frameEvent(this.#gate.projections, toEvent ? toEvent(item) : item)
     if (!isPromise(framed)) return this.#emit(item, framed)
-    framed.then((later) => {
-      if (!this.#stopped && this.#emit(item, later)) this.#advance()
-    })
+    this.#driveLater(framed, (later) => this.#emit(item, later))
     return false
   }
 
   #emit(item: unknown, framed: Framed): boolean {
-    if (typeof framed === 'string') return this.#withhold(item, framed)
     const { connection } = this.#gate
+    if (connection.endedBy) {
+      this.#stopOver()
+      return false
+    }
+    if (typeof framed === 'string') {
+      this.#withheld += 1
+      this.#options.onWithhold?.(item, framed)
+      if (this.#options.strict) throw withheldInStrict(item, framed)
+      return true
+    }
     connection.writeFrame(framed.text)
     this.#sent += 1
     if (framed.id !== undefined) this.#options.onId(framed.id)
     if (connection.isFull) {
       connection.flush()
-      this.#turnIsFull = true
+      this.#hasFilledTurn = true
     }
     return true
-  }
-
-  #withhold(item: unknown, why: WithholdReason): boolean {
-    this.#withheld += 1
-    try {
-      this.#options.onWithhold?.(item, why)
-      if (!this.#options.strict) return true
-    } catch (error) {
-      this.#fail(error)
-      return false
-    }
-    this.#fail(withheldInStrict(item, why))
-    return false
   }
 
   /** The source ended. */
@@ -225,12 +235,7 @@ export class EventPump {
 
   #abandonSource(): void {
     this.#controller.abort()
-    try {
-      const returned = this.#iterator?.return?.()
-      if (isPromise(returned)) returned.then(undefined, () => {})
-    } catch {
-      // A generator that is running right now cannot be returned, and nobody is left to be told of anything else.
-    }
+    discardSource(this.#iterator)
   }
 
   #endResponse(then: () => void): void {
@@ -246,9 +251,18 @@ export class EventPump {
 }
 
 function withheldInStrict(item: unknown, why: WithholdReason) {
-  const name = (item as { event?: unknown } | null | undefined)?.event
   return streamError(
     'ERR_STREAM_WITHHELD',
-    `The event ${JSON.stringify(String(name))} was withheld (${why}); list it in defineEvents, or do not stream it to this session`,
+    `${nameOf(item)} was withheld (${why}); list it in defineEvents, or do not stream it to this session`,
   )
+}
+
+function nameOf(item: unknown): string {
+  try {
+    const { event } = item as { event?: unknown }
+    if (typeof event === 'string') return `The event ${JSON.stringify(event)}`
+  } catch {
+    // It has no properties, or none that can be read.
+  }
+  return 'An event without a name'
 }

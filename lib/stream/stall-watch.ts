@@ -51,11 +51,19 @@ export class StallWatch {
   }
 }
 
+interface StreamHandle {
+  bytesWritten?: number
+  writeQueueSize?: number
+  _parent?: StreamHandle
+}
+
 /**
  * How many bytes the kernel has taken from a socket. No public figure says it: `bytesWritten` counts what is
- * still queued. Node's own socket timeout reads `_handle.writeQueueSize` for the same purpose.
+ * still queued. Node's own socket timeout reads `_handle.writeQueueSize` for the same purpose. Under TLS the
+ * handle to ask is that of the TCP socket below: its own queue empties only when a whole write is done.
  */
 function acceptedBytes(socket: Socket): number {
-  const handle = (socket as { _handle?: { bytesWritten?: number; writeQueueSize?: number } | null })._handle
+  const own = (socket as { _handle?: StreamHandle | null })._handle
+  const handle = own?._parent ?? own
   return (handle?.bytesWritten ?? socket.bytesWritten) - (handle?.writeQueueSize ?? socket.writableLength)
 }

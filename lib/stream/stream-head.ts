@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import { Connection } from 'better-sse'
 import { badOption, streamError } from '../errors.js'
 
@@ -17,28 +17,26 @@ const RESERVED = new Set([
 ])
 
 /** What earlier middleware may have said of a body that is not this one. */
-const STALE = [
-  'Content-Length',
-  'Content-Encoding',
-  'Content-Range',
-  'Transfer-Encoding',
-  'ETag',
-  'Last-Modified',
-]
+const STALE = ['Content-Length', 'Content-Encoding', 'Content-Range', 'ETag', 'Last-Modified']
 
 /** better-sse's own defaults, except `Connection`, which Node must decide: the client may have asked to close. */
 const { Connection: _, ...DEFAULTS } = Connection.constants.RESPONSE_HEADERS
 
-/** Throws for headers that a stream cannot have, before anything is sent. */
+/** Throws for headers that a stream cannot have, while the response is still as it was. */
 export function checkStreamHeaders(headers: StreamHeaders): void {
-  for (const name of Object.keys(headers)) {
+  if (typeof headers !== 'object' || headers === null) {
+    throw badOption('openSession: headers', headers, "an object such as { 'X-Request-Id': '7' }")
+  }
+  for (const [name, value] of Object.entries(headers)) {
     if (RESERVED.has(name.toLowerCase())) {
       throw badOption(
         `openSession: headers['${name}']`,
-        headers[name],
+        value,
         'other headers: this one is decided by the stream',
       )
     }
+    validateHeaderName(name)
+    if (value !== undefined) for (const each of [value].flat()) validateHeaderValue(name, each)
   }
 }
 
@@ -67,9 +65,8 @@ export function headersSent() {
  * response. Its other headers stay, every Set-Cookie included. `no-transform` is always in Cache-Control:
  * without it a compressing middleware or proxy holds events back.
  */
-export function writeStreamHead(req: IncomingMessage, res: ServerResponse, headers: StreamHeaders): void {
-  // Removing a Transfer-Encoding that is not there switches chunking off.
-  for (const name of STALE) if (res.hasHeader(name)) res.removeHeader(name)
+export function writeStreamHead(res: ServerResponse, headers: StreamHeaders): void {
+  for (const name of STALE) res.removeHeader(name)
   for (const [name, value] of Object.entries(DEFAULTS)) res.setHeader(name, value)
   for (const [name, value] of Object.entries(headers)) {
     if (value === undefined) res.removeHeader(name)
@@ -78,7 +75,9 @@ export function writeStreamHead(req: IncomingMessage, res: ServerResponse, heade
   }
   const cacheControl = String(res.getHeader('Cache-Control') ?? 'no-store')
   if (!/\bno-transform\b/i.test(cacheControl)) res.setHeader('Cache-Control', `${cacheControl}, no-transform`)
-  // Node would otherwise announce no body to a HEAD, and close the connection after it.
-  if (req.method === 'HEAD' && res.useChunkedEncodingByDefault) res.setHeader('Transfer-Encoding', 'chunked')
+  // Said and not left to Node, which would leave it out for a HEAD and then close the connection, and which
+  // stops chunking when the header is removed. An HTTP/1.0 client knows no chunks.
+  if (res.useChunkedEncodingByDefault) res.setHeader('Transfer-Encoding', 'chunked')
+  else if (res.hasHeader('Transfer-Encoding')) res.removeHeader('Transfer-Encoding')
   res.writeHead(200, 'OK')
 }

@@ -41,3 +41,20 @@ export function startSource(source: StreamSource<unknown>, controller: AbortCont
     'an iterable, an async iterable, or a function of the signal that returns one (not a promise of it)',
   )
 }
+
+/**
+ * Tells a source, or its iterator, that nobody wants more: one that is handed over running (a generator, a
+ * Readable, `events.on()`) holds on to what it has. What it says to that is nobody's business any more.
+ */
+export function discardSource(source: unknown): void {
+  if (typeof source !== 'object' || source === null) return
+  try {
+    const { return: giveBack, destroy } = source as { return?: unknown; destroy?: unknown }
+    const close = typeof giveBack === 'function' ? giveBack : destroy
+    if (typeof close !== 'function') return
+    const closed: unknown = close.call(source)
+    if (isPromise(closed)) closed.then(undefined, () => {})
+  } catch {
+    // A generator that is running right now cannot be returned.
+  }
+}

@@ -1,0 +1,40 @@
+/** How long events may be taken from sources, over all streams, before the event loop gets its turn. */
+const TURN_MS = 10
+
+/** When the first stream took an event since the event loop last had its turn; undefined if none did. */
+let turnBeganAt: number | undefined
+let waiting: (() => void)[] = []
+
+/** Whether the streams of this process have used up their time in this turn of the event loop. */
+export function isTurnOver(): boolean {
+  if (turnBeganAt !== undefined) return performance.now() - turnBeganAt >= TURN_MS
+  beginTurn()
+  return false
+}
+
+/**
+ * Calls `resume` in a later turn. Those who wait share one turn's time, first come, first served; those for whom
+ * none is left come first in the turn after.
+ */
+export function inLaterTurn(resume: () => void): void {
+  if (turnBeganAt === undefined) beginTurn()
+  waiting.push(resume)
+}
+
+function beginTurn(): void {
+  turnBeganAt = performance.now()
+  setImmediate(nextTurn)
+}
+
+function nextTurn(): void {
+  turnBeganAt = undefined
+  if (waiting.length === 0) return
+  beginTurn()
+  const queue = waiting
+  waiting = []
+  let resumed = 0
+  // At least one, or a turn that began late would let nobody in.
+  do queue[resumed++]?.()
+  while (resumed < queue.length && !isTurnOver())
+  waiting = [...queue.slice(resumed), ...waiting]
+}
