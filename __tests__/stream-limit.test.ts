@@ -346,6 +346,11 @@ describe('a request', () => {
     expect([await byUser.count('bob'), await byUser.count('alice')]).toEqual([0, 1])
   })
 
+  test('may be typed more exactly in the options', () => {
+    const exact = (req: Request<{ id: string }>) => req.params.id
+    streamLimit({ keyGenerator: exact, limit: (req: Request<{ id: string }>) => req.params.id.length })
+  })
+
   test('keeps the types of its route parameters behind the limiter', async () => {
     const app = express()
     app.get('/rooms/:id', streamLimit({ keyGenerator }), (req, res) => {
@@ -610,6 +615,12 @@ test('a handler answers refusals, and nothing else, in place of the error handle
 })
 
 describe('a warning is given', () => {
+  test('of an option that does not exist', async () => {
+    const warned = nextWarning()
+    streamLimit({ keyGenerator, max: 3 } as never)
+    expect(await warned).toBe('streamLimit has no option max; it was ignored.')
+  })
+
   test('when one store is given to two limiters', async () => {
     const warned = nextWarning()
     const store = new MemoryStore()

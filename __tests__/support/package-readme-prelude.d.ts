@@ -11,3 +11,11 @@ declare const streamEvents: typeof import('express-sse-guard').streamEvents
 declare const streamLimit: typeof import('express-sse-guard').streamLimit
 declare const problemJson: typeof import('express-sse-guard').problemJson
 declare const MemoryStore: typeof import('express-sse-guard').MemoryStore
+
+// The browser's, as far as an example needs it: the types of Node 20 have none.
+declare class EventSource {
+  constructor(url: string, options?: { withCredentials?: boolean })
+  readonly readyState: number
+  addEventListener(name: string, listener: (event: { data: string }) => void): void
+  close(): void
+}

@@ -1,9 +1,19 @@
 import type { Request, Response } from 'express'
 import { badOption, type StreamError } from '../errors.js'
 import { MemoryStore } from './memory-store.js'
+import { warnOfUnknownOptions } from './misuse.js'
 import type { SlotStore } from './slot-store.js'
 
-/** Options of {@link streamLimit}. The names are express-rate-limit's wherever the meaning is the same. */
+/**
+ * A function of the request, answering at once or later. Typed as a method is, so that one may take a more exact
+ * request: `(req: Request<{ id: string }>) => req.params.id`.
+ */
+type Asks<Answer> = { ask(req: Request, res: Response): Answer | Promise<Answer> }['ask']
+
+/**
+ * Options of {@link streamLimit}. The names are express-rate-limit's wherever the meaning is the same. An option
+ * that does not exist is warned of.
+ */
 export interface StreamLimitOptions {
   /**
    * How many streams one key may hold open at once.
@@ -17,7 +27,7 @@ export interface StreamLimitOptions {
    *
    * @throws TypeError from `streamLimit` if it, or the variable, is anything else.
    */
-  limit?: number | ((req: Request, res: Response) => number | Promise<number>) | undefined
+  limit?: number | Asks<number> | undefined
 
   /**
    * Whose stream this is: a string, or a promise of one. Nothing (undefined, null or `''`) refuses the request
@@ -26,10 +36,7 @@ export interface StreamLimitOptions {
    * There is no default: everybody behind one NAT or proxy shares an IP address, so counting by it refuses
    * the innocent. Take the id of the user you have authenticated.
    */
-  keyGenerator: (
-    req: Request,
-    res: Response,
-  ) => string | null | undefined | Promise<string | null | undefined>
+  keyGenerator: Asks<string | null | undefined>
 
   /** Where slots live. Default: a `MemoryStore` of this limiter's own, which is exact for one process. */
   store?: SlotStore | undefined
@@ -55,7 +62,7 @@ export interface StreamLimitOptions {
     | undefined
 
   /** Returns true, or a promise of it, to let a request through uncounted. Default: none is. */
-  skip?: ((req: Request, res: Response) => boolean | Promise<boolean>) | undefined
+  skip?: Asks<boolean> | undefined
 }
 
 /** The options as the request path reads them: checked, and nothing left out but `handler`. */
@@ -76,7 +83,7 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
   if (typeof options !== 'object' || options === null) {
     throw badOption('streamLimit: options', options, 'an object with at least a keyGenerator')
   }
-  const { keyGenerator, store, capacity, identifier, handler, skip } = options
+  const { keyGenerator, limit, store, capacity, identifier, handler, skip, ...unknown } = options
   if (typeof keyGenerator !== 'function') {
     throw badOption(
       'streamLimit: keyGenerator',
@@ -105,8 +112,9 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
       throw badOption(`streamLimit: ${name}`, value, 'a function, or leave it out')
     }
   }
+  warnOfUnknownOptions(Object.keys(unknown))
   return {
-    limit: resolveLimit(options.limit),
+    limit: resolveLimit(limit),
     keyGenerator,
     store: store ?? new MemoryStore(),
     capacity: capacity ?? Infinity,

@@ -31,7 +31,7 @@ export class GuardedSession<State> extends Session<State> {
    * closed session nothing happens. Nothing waits for a slow reader here: see `maxPushedBytes`.
    *
    * @param eventName default `'message'`.
-   * @param eventId written only if given; better-sse would make one up.
+   * @param eventId written only if given. (A better-sse Channel makes one up for each broadcast that has none.)
    * @throws ERR_STREAM_UNCHECKED if the event's schema is async; use `streamEvents` for those.
    */
   override push = (data: unknown, eventName = 'message', eventId?: string): this => {

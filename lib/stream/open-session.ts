@@ -43,15 +43,17 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
 
   /**
    * After how many milliseconds a client is cut whose socket accepted no byte although some were waiting: an
-   * integer from 1 to 2147483647, or `Infinity` for never. A slow reader that makes any progress is not cut.
-   * It is noticed within a quarter more than this time. Default: 30000.
+   * integer from 1 to 2147483647, or `Infinity` for never. A slow reader that makes progress is not cut; but the
+   * kernel takes bytes in lumps of up to a few MB, so leave a slow one the time for a lump: 30 s are enough for
+   * some 50 KB/s. It is noticed within a quarter more than this time. Default: 30000.
    */
   stallTimeoutMs?: number | undefined
 
   /**
-   * How many bytes may be waiting for a slow reader when `session.push` (or a better-sse Channel) adds more;
-   * beyond it the client is cut, `endedBy: 'stalled'`, because `push` cannot wait as `streamEvents` does.
-   * An integer >= 0 or `Infinity`. Default: 4194304 (4 MiB).
+   * How many bytes may be waiting for a slow reader, from earlier ticks, when `session.push` (or a better-sse
+   * Channel) adds more; beyond it the client is cut, `endedBy: 'stalled'`, because `push` cannot wait as
+   * `streamEvents` does. What is pushed in one tick is not counted against itself: a large snapshot may be pushed
+   * at once. An integer >= 0 or `Infinity`. Default: 4194304 (4 MiB).
    */
   maxPushedBytes?: number | undefined
 
@@ -67,7 +69,9 @@ const OPENED = Symbol.for('express-sse-guard.opened')
  * lets through, comments and `retry`. When it resolves, the head is on the wire.
  *
  * GET and POST stream. A HEAD gets the headers a GET would, and a session that is closed; so does a request
- * whose client has left, except for the headers. Writing to a closed session does nothing.
+ * whose client has left, except for the headers. Writing to a closed session does nothing; before you register
+ * one with a better-sse Channel, ask `session.isConnected`. A body must have been read before: what is left of it
+ * is thrown away, because Node does not see a client leave whose body nobody reads.
  *
  * @throws (rejects with) ERR_STREAM_NO_WHITELIST if `events` is not from `defineEvents`; ERR_STREAM_HEADERS_SENT
  *   if the response was used already; ERR_STREAM_METHOD (405) for other methods; TypeError for an option that

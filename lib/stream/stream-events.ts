@@ -9,8 +9,9 @@ export interface StreamEventsOptions {
   /**
    * What becomes of the response when the source ends: `true` ends it, so that the slot lives as long as the
    * stream; `false` keeps it open for more; `'final'` ends it after `retry: 2147483647`, without which an
-   * EventSource comes back seconds after a clean end and runs a finished job again. An error, which is not the
-   * source's end, ends the response with `false` too. Default: `true`.
+   * EventSource comes back seconds after a clean end and runs a finished job again; it is written after an error
+   * or an abort too, as a job that failed must not be repeated for ever either. An error ends the response also
+   * with `false`. Default: `true`.
    */
   end?: boolean | 'final' | undefined
   /** Rejects with `ERR_STREAM_WITHHELD` at the first withheld event: for test suites. Default: `false`. */
