@@ -282,6 +282,16 @@ describe('the capacity', () => {
     }
   })
 
+  test('is given back by a refusal at once, also if its answer has to wait behind a stream', async () => {
+    const { app, limit, errors } = createApp({ capacity: 2, limit: 1 })
+    const { port, url } = await serve(app)
+    const client = await raw(port)
+    client.send(get('/events', 'user: alice').repeat(2))
+    await eventually(() => errors.length === 1)
+    expect((await open(`${url}/events`, as('bob'))).status).toBe(200)
+    expect(limit.open).toBe(2)
+  })
+
   test('is given back by opens that were refused or failed', async () => {
     let fail = true
     const { app, limit } = createApp({
