@@ -472,6 +472,35 @@ describe('a slot comes back exactly once', () => {
     expect([limit.open, store.size, handled, errors]).toEqual([0, 0, [], []])
   })
 
+  test('when other middleware answers while the store is awaited, and the stream goes no further', async () => {
+    const { store, released } = countingStore()
+    let answer: (() => void) | undefined
+    const { app, handled } = createApp({
+      store: {
+        acquire: (key, slotId, cap) =>
+          new Promise((resolve) => {
+            answer = () => resolve(store.acquire(key, slotId, cap))
+          }),
+        release: (key, slotId) => store.release(key, slotId),
+        count: (key) => store.count(key),
+      },
+    })
+    const timeouts = express()
+    let timeOut: () => void = () => {}
+    timeouts.use((_req, res, next) => {
+      timeOut = () => res.status(504).end()
+      next()
+    }, app)
+    const { url } = await serve(timeouts)
+    const answered = open(`${url}/events`, as('alice'))
+    await eventually(() => answer !== undefined)
+    timeOut()
+    answer?.()
+    expect((await answered).status).toBe(504)
+    await eventually(() => released.mock.calls.length === 1)
+    expect([store.size, handled]).toEqual([0, []])
+  })
+
   test('when the server closes', async () => {
     const { app, limit } = createApp()
     const { url, server } = await serve(app)

@@ -65,12 +65,12 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
         try {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
-          if (place.isLeft) return
+          if (isResponseOver(req, res)) return
           const lease = new SlotLease(store, key, nextSlotId())
           const answer = lease.acquire(cap)
           const grant = isPromise(answer) ? await answer : answer
           if (!grant.granted) throw limitReached(identifier, cap, grant.held)
-          if (place.isLeft) return lease.release()
+          if (isResponseOver(req, res)) return lease.release()
           place.hold(lease)
         } finally {
           place.leaveUnlessHeld()
@@ -102,9 +102,6 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     }
     const stopWaiting = onResponseClose(req, res, leave)
     return {
-      get isLeft() {
-        return isLeft
-      },
       hold(lease: SlotLease): void {
         held = lease
         opening -= 1
