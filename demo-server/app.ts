@@ -1,20 +1,26 @@
+import { randomUUID } from 'node:crypto'
 import express, { type Express } from 'express'
 import { openSession, problemJson, streamEvents, streamLimit } from 'express-sse-guard'
 import createError from 'http-errors'
-import { answer, speak } from './answer.js'
+import { type AnswerEnd, answer, speak } from './answer.js'
 import { EventBus } from './event-bus.js'
 import { hideFaults } from './hide-faults.js'
-import { callerOf, identify } from './identity.js'
+import { type Caller, callerOf, identify } from './identity.js'
+import { logIn, logOut } from './login.js'
+import { servePage } from './page.js'
 import { ProcessLoad } from './process-load.js'
 import { questionOf, readQuestion } from './question.js'
 import { watchTraffic } from './traffic.js'
 import { usage } from './usage.js'
-import { adminEvents, answerEvents, viewerEvents } from './viewer-events.js'
+import { adminEvents, adminNames, answerEvents, viewerEvents, viewerNames } from './viewer-events.js'
+import { WithheldCount } from './withheld.js'
 
 /** Options of {@link createApp}. */
 export interface DemoOptions {
   /** Milliseconds between two words of an answer. Default: 60. */
   tokenDelayMs?: number
+  /** The folder of the page, which a browser gets on `/`. Default: none, and it gets the text that curl gets. */
+  publicDir?: string
 }
 
 /** The demo, not listening yet. */
@@ -26,47 +32,72 @@ export interface Demo {
 }
 
 /** Builds the demo. The cap is `SSE_MAX_PER_USER`, or 5. */
-export function createApp({ tokenDelayMs = 60 }: DemoOptions = {}): Demo {
+export function createApp({ tokenDelayMs = 60, publicDir }: DemoOptions = {}): Demo {
   const bus = new EventBus()
+  /** How each user's latest answer ended: who left it sees here that the work on it ended too. */
+  const ends = new Map<string, AnswerEnd & { id: string }>()
   const traffic = watchTraffic(bus)
   const processLoad = new ProcessLoad(bus)
   const limit = streamLimit({ keyGenerator: (_req, res) => callerOf(res).key })
   // What streamLimit has just read, and found to be a number.
   const cap = Number(process.env.SSE_MAX_PER_USER ?? 5)
 
+  async function slotsOf({ name, role, key }: Caller) {
+    // No cap is null in JSON, which has no Infinity.
+    return { name, role, used: await limit.count(key), cap }
+  }
+
   const app = express()
   app.disable('x-powered-by')
+  // The page looks every second, which would hide all other traffic, so it comes before the watch.
+  app.get('/slots', identify, async (_req, res) => {
+    const caller = callerOf(res)
+    const events = caller.role === 'admin' ? adminNames : viewerNames
+    res.json({ ...(await slotsOf(caller)), events, answered: ends.get(caller.key) })
+  })
   app.use(traffic.middleware)
 
-  app.get('/', (req, res) => {
+  app.get('/', (req, res, next) => {
+    res.vary('Accept')
+    if (publicDir && req.accepts('text', 'html') === 'html') return next()
     res.type('text').send(usage(`http://localhost:${req.socket.localPort}`))
   })
+  if (publicDir) app.use(servePage(publicDir))
+
+  app.post('/login', express.json(), logIn)
+  app.post('/logout', express.json(), logOut)
 
   app.get('/whoami', identify, async (_req, res) => {
-    const { name, role, key } = callerOf(res)
-    // No cap is null here, as JSON has no Infinity.
-    res.json({ name, role, used: await limit.count(key), cap })
+    res.json(await slotsOf(callerOf(res)))
   })
 
   app.get('/events', identify, limit, async (req, res) => {
     const events = callerOf(res).role === 'admin' ? adminEvents : viewerEvents
     const session = await openSession(req, res, { events })
-    await streamEvents(session, (signal) => bus.subscribe(signal))
+    const withheld = new WithheldCount()
+    const source = (signal: AbortSignal) => withheld.among(bus.subscribe(signal))
+    await streamEvents(session, source, { onWithhold: withheld.add })
   })
 
   // The body comes before the slot: one is held while there is an answer, and not while somebody types.
   app.post('/ask', identify, readQuestion, limit, async (req, res) => {
     const { name, key } = callerOf(res)
     const used = await limit.count(key)
+    const id = randomUUID()
     const text = answer(questionOf(res), { traffic: traffic.counts, used, cap, open: limit.open })
-    const session = await openSession(req, res, { events: answerEvents })
+    const session = await openSession(req, res, { events: answerEvents, headers: { 'X-Answer-Id': id } })
+    bus.publish({ event: 'question.asked', data: { askedBy: name, question: questionOf(res) } })
     await streamEvents(
       session,
       (signal) =>
         speak(text, {
           signal,
           delayMs: tokenDelayMs,
-          onEnd: (end) => bus.publish({ event: 'answer.ended', data: { ...end, askedBy: name } }),
+          onEnd: (end) => {
+            if (ends.size >= 1000) ends.clear()
+            ends.set(key, { id, ...end })
+            bus.publish({ event: 'answer.ended', data: { ...end, askedBy: name } })
+          },
         }),
       { end: 'final' },
     )

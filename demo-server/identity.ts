@@ -9,21 +9,34 @@ export interface Caller {
   key: string
 }
 
+/** Holds `viewer:alice` for browsers, whose EventSource cannot send an Authorization header. */
+export const LOGIN_COOKIE = 'demo-login'
+
+/** The caller that `viewer:alice` stands for, or undefined if it stands for nobody. */
+export function parseCaller(credentials: string): Caller | undefined {
+  const [, role, name] = /^(viewer|admin):([\w.-]{1,32})$/i.exec(credentials) ?? []
+  if (!role || !name) return undefined
+  const caller: Caller = { name, role: role.toLowerCase() as Caller['role'], key: '' }
+  caller.key = `${caller.role}:${name}`
+  return caller
+}
+
 /**
- * Lets through a request with `Authorization: Bearer viewer:alice` (or `admin:root`) and answers 401 to others.
+ * Lets through a request with `Authorization: Bearer viewer:alice` (or `admin:root`), or with the cookie of a login
+ * that means the same user, and answers 401 to others. A wrong header is refused also beside a good cookie.
  *
  * FOR THE DEMO ONLY: it believes whatever name and role it is told. In production this is the place where your
  * session or token is verified.
  */
 export function identify(req: Request, res: Response, next: NextFunction): void {
-  const [, role, name] = /^Bearer +(viewer|admin):([\w.-]{1,32})$/i.exec(req.get('Authorization') ?? '') ?? []
-  if (!role || !name) {
+  const header = req.get('Authorization')
+  const [, cookie = ''] = /(?:^|; *)demo-login=([^;]*)/.exec(req.get('Cookie') ?? '') ?? []
+  const caller = parseCaller(header === undefined ? cookie : (/^Bearer +(.*)$/i.exec(header)?.[1] ?? ''))
+  if (!caller) {
     throw createError(401, "Say who you are: curl -H 'Authorization: Bearer viewer:alice' (or admin:root).", {
       headers: { 'WWW-Authenticate': 'Bearer' },
     })
   }
-  const caller: Caller = { name, role: role.toLowerCase() as Caller['role'], key: '' }
-  caller.key = `${caller.role}:${name}`
   res.locals.user = caller
   next()
 }

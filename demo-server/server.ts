@@ -1,12 +1,13 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
 import { createApp } from './app.js'
 import { explainListenError, isLoopback, readListenAddress } from './listen-address.js'
 import { usage } from './usage.js'
 
 function serve(): void {
   const address = readListenAddress(process.env)
-  const demo = createApp()
+  const demo = createApp({ publicDir: fileURLToPath(new URL('public', import.meta.url)) })
   const server = createServer(demo.app)
 
   server.once('error', (error) => fail(explainListenError(error, address)))

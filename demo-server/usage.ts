@@ -1,6 +1,6 @@
 /** What to try, as shown at the start and on `/`. */
 export function usage(origin: string): string {
-  return `express-sse-guard demo on ${origin}
+  return `express-sse-guard demo on ${origin} (open it in a browser, or go on here)
 
   Watch this server's own traffic, as a viewer and as an admin:
     curl -N -H 'Authorization: Bearer viewer:alice' ${origin}/events

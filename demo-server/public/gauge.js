@@ -1,0 +1,30 @@
+import { byId, el, plural } from './dom.js'
+
+/** More slots than this are drawn as one bar. */
+const MOST_PIECES = 20
+
+/** Shows the used slots of this user against the cap: those of this page, and those held elsewhere. */
+export function showGauge({ used, cap }, usedHere) {
+  const elsewhere = Math.max(0, used - usedHere)
+  const here = used - elsewhere
+  const gauge = byId('gauge')
+  const isCapped = cap !== null && cap > 0
+  gauge.hidden = !isCapped
+  const total = cap === null ? plural(used, 'slot') : `${used} of ${plural(cap, 'slot')}`
+  const whose = used === 0 ? '' : `: ${here} by this page, ${elsewhere} elsewhere`
+  byId('gauge-text').textContent = `${total} used${whose}.${cap === null ? ' There is no cap.' : ''}`
+  if (!isCapped) return
+
+  gauge.setAttribute('aria-valuemax', cap)
+  gauge.setAttribute('aria-valuenow', Math.min(used, cap))
+  gauge.setAttribute('aria-valuetext', `${used} of ${cap} slots used`)
+  gauge.classList.toggle('full', used >= cap)
+  const pieces = Math.min(cap, MOST_PIECES)
+  while (gauge.children.length < pieces) gauge.append(el('span'))
+  while (gauge.children.length > pieces) gauge.lastChild.remove()
+  for (const [index, piece] of [...gauge.children].entries()) {
+    // What of the whole this piece stands for, so that one piece of a large cap may be many slots.
+    const upTo = ((index + 1) * cap) / pieces
+    piece.className = upTo <= here ? 'here' : upTo <= used ? 'elsewhere' : ''
+  }
+}

@@ -1,0 +1,248 @@
+import { call, Refusal, Starved } from './api.js'
+import { FOR_STREAMS, reserveConnection } from './connections.js'
+import { announce, byId, el, showFieldError } from './dom.js'
+import { EventTable } from './event-table.js'
+import { showGauge } from './gauge.js'
+import { Question } from './question.js'
+import { StreamCard } from './stream-card.js'
+import { showWithheld } from './withheld.js'
+
+const LOOK_EVERY_MS = 1000
+/** A slot is given back some milliseconds after a stream was closed here. */
+const LOOK_AFTER_MS = 60
+
+/** Who is logged in: `{ name, role, events }`, or undefined. */
+let caller
+let cards = []
+let lastNumber = 0
+let lookTimer
+let lastLook = 0
+const table = new EventTable()
+const question = new Question({ reserve, onChange: lookSoon })
+
+// --- logging in and out
+
+byId('login-form').addEventListener('submit', async (event) => {
+  event.preventDefault()
+  const field = byId('name')
+  const { role } = Object.fromEntries(new FormData(event.target))
+  try {
+    await call('login', { method: 'POST', body: { name: field.value.trim(), role } })
+  } catch (error) {
+    if (error instanceof Refusal) showFieldError(field, error.message)
+    else explain(error)
+    return
+  }
+  showFieldError(field)
+  await look()
+})
+
+byId('log-out').addEventListener('click', async () => {
+  // The streams first: a logout that waits for a connection would never get one.
+  leave()
+  try {
+    await call('logout', { method: 'POST', body: {} })
+  } catch (error) {
+    return explain(error)
+  }
+  await look()
+})
+
+function enter(seen) {
+  leave()
+  caller = seen
+  byId('caller-name').textContent = seen.name
+  byId('caller-role').textContent = seen.role
+  byId('curl').textContent =
+    `curl -N -H 'Authorization: Bearer ${seen.role}:${seen.name}' ${location.origin}/events`
+  showView(true)
+  showFollowed()
+  announce(`Logged in as ${seen.name}, ${seen.role}`)
+}
+
+function leave() {
+  for (const card of cards) card.close()
+  cards = []
+  lastNumber = 0
+  byId('cards').replaceChildren()
+  question.clear()
+  table.clear()
+  hideNotice()
+  caller = undefined
+}
+
+function showView(isLoggedIn) {
+  const before = byId('board').hidden ? byId('login').hidden : false
+  byId('caller').hidden = !isLoggedIn
+  byId('board').hidden = !isLoggedIn
+  byId('login').hidden = isLoggedIn
+  // What had the focus is gone. Not at the first view, where nothing had it.
+  if (!before) (isLoggedIn ? byId('open-stream') : byId('name')).focus()
+}
+
+// --- the gauge: one short call a second, as a stream of its own would take a slot and a connection
+
+async function look() {
+  clearTimeout(lookTimer)
+  try {
+    const usedHere = slotsHere()
+    lastLook += 1
+    const number = lastLook
+    const seen = await call('slots')
+    if (seen.name !== caller?.name || seen.role !== caller?.role) enter(seen)
+    // An answer that a newer look has overtaken would turn the gauge back.
+    if (number === lastLook) showGauge(seen, Math.min(usedHere, slotsHere()))
+    hideNotice('call')
+    return seen
+  } catch (error) {
+    if (error instanceof Refusal && error.status === 401) {
+      if (caller || byId('login').hidden) {
+        leave()
+        showView(false)
+      }
+    } else explain(error)
+    return undefined
+  } finally {
+    clearTimeout(lookTimer)
+    lookTimer = setTimeout(lookAgain, LOOK_EVERY_MS)
+  }
+}
+
+function lookAgain() {
+  if (document.hidden || !byId('login').hidden) lookTimer = setTimeout(lookAgain, LOOK_EVERY_MS)
+  else look()
+}
+
+function lookSoon() {
+  clearTimeout(lookTimer)
+  lookTimer = setTimeout(lookAgain, LOOK_AFTER_MS)
+}
+
+function slotsHere() {
+  return [question, ...cards].reduce((sum, { slots }) => sum + slots, 0)
+}
+
+// --- the streams
+
+byId('open-stream').addEventListener('click', () => openStream())
+
+async function openStream(again) {
+  const release = await reserve()
+  if (release === undefined) return
+  const card = again ?? addCard()
+  card.open(release ?? undefined)
+}
+
+function addCard() {
+  lastNumber += 1
+  const card = new StreamCard(lastNumber, caller.events, openStream)
+  card.addEventListener('state', () => {
+    lookSoon()
+    showFollowed()
+    if (card.state === 'closed') hideNotice('stream')
+  })
+  card.addEventListener('event', ({ detail }) => {
+    if (card !== followed()) return
+    if (detail.name === 'events.withheld') showWithheld(card, caller.role)
+    else table.add(detail)
+  })
+  card.addEventListener('starved', () => explainConnections('The next stream would take the sixth.'))
+  card.addEventListener('remove', () => {
+    cards = cards.filter((other) => other !== card)
+    card.element.remove()
+    showFollowed()
+    byId('open-stream').focus()
+  })
+  cards.push(card)
+  byId('cards').append(card.element)
+  showFollowed()
+  return card
+}
+
+/** The stream whose events the table shows: the oldest that is open, as each brings the same. */
+function followed() {
+  return cards.find(({ state }) => state === 'open')
+}
+
+function showFollowed() {
+  if (!caller) return
+  const card = followed()
+  byId('no-cards').hidden = cards.length > 0
+  byId('followed').textContent = card
+    ? `Of stream ${card.number}, with all that ${caller.role === 'admin' ? 'an admin' : 'a viewer'} gets of each event.`
+    : 'Open a stream to see them.'
+  showWithheld(card, caller.role)
+}
+
+setInterval(() => {
+  for (const card of cards) card.tick()
+}, 1000)
+
+// --- connections
+
+/**
+ * A connection for a stream: what gives it back; null if there is none but the server is going to refuse anyway,
+ * which takes no more than a short call; undefined if there is none and the server would grant a slot.
+ */
+async function reserve() {
+  const release = await reserveConnection()
+  if (release) return release
+  const seen = await look()
+  if (!seen) return undefined
+  if (seen.cap !== null && seen.used >= seen.cap) return null
+  explainConnections(
+    seen.cap === null
+      ? ''
+      : `The server would allow another stream: ${seen.used} of ${seen.cap} slots are used.`,
+  )
+  return undefined
+}
+
+// --- what to say when something does not work
+
+function explain(error) {
+  if (error instanceof Starved) {
+    explainConnections('A call of this page has just got no answer in 3 seconds.', 'call')
+  } else if (error instanceof Refusal) {
+    showNotice('call', 'The server refused', error.message)
+  } else {
+    showNotice('call', 'The server does not answer', 'Is it still running? The page goes on trying.')
+  }
+}
+
+function explainConnections(first, about = 'stream') {
+  showNotice(
+    about,
+    'The browser has run out of connections',
+    `${first} But over HTTP/1.1 a browser opens at most six connections to a server, over all its tabs. ${FOR_STREAMS} ` +
+      'may hold streams; the sixth is left for short calls such as the gauge. If a stream took that too, this page ' +
+      'would hang without any error. Close a stream, here or in another tab. Over HTTP/2 there is no such limit.',
+  )
+}
+
+function showNotice(about, title, text) {
+  const notice = byId('notice')
+  // The same again would be read out again.
+  if (!notice.hidden && notice.dataset.about === about && byId('notice-text').textContent === title + text)
+    return
+  notice.dataset.about = about
+  byId('notice-text').replaceChildren(el('h2', {}, title), el('p', {}, text))
+  notice.hidden = false
+}
+
+/** Hides the notice, if it is about this. */
+function hideNotice(about) {
+  const notice = byId('notice')
+  if (!about || notice.dataset.about === about) notice.hidden = true
+}
+
+byId('notice-dismiss').addEventListener('click', () => {
+  hideNotice()
+  if (caller) byId('open-stream').focus()
+})
+
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden && caller) lookSoon()
+})
+
+look()

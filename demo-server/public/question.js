@@ -1,0 +1,155 @@
+import { call, Refusal } from './api.js'
+import { byId, plural, showFieldError } from './dom.js'
+import { describeRefusal } from './refusal.js'
+import { SseParser } from './sse-parser.js'
+
+const NO_COMING_BACK = 'An answer came without its last word: the connection was lost.'
+
+/** Asks, shows the answer as it comes, and stops it. */
+export class Question {
+  #field = byId('question')
+  #ask = byId('ask')
+  #stop = byId('stop')
+  #answer = byId('answer')
+  #state = byId('answer-state')
+  #tokens = 0
+  #controller
+
+  /**
+   * @param connections.reserve resolves to what gives a connection back, to null if the server is to refuse, or to
+   *   undefined if there is none to have.
+   * @param connections.onChange called when an answer starts or stops to hold a slot.
+   */
+  constructor({ reserve, onChange }) {
+    this.reserve = reserve
+    this.onChange = onChange
+    byId('ask-form').addEventListener('submit', (event) => {
+      event.preventDefault()
+      if (!this.#controller) this.#run()
+    })
+    this.#stop.addEventListener('click', () => this.stop())
+  }
+
+  /** How many slots it takes. */
+  get slots() {
+    return this.#controller ? 1 : 0
+  }
+
+  stop() {
+    this.#controller?.abort()
+  }
+
+  clear() {
+    this.stop()
+    this.#answer.textContent = ''
+    this.#answer.hidden = true
+    this.#state.textContent = ''
+    byId('answer-tokens').textContent = ''
+    byId('answer-refusal').replaceChildren()
+    showFieldError(this.#field)
+  }
+
+  async #run() {
+    this.clear()
+    const controller = new AbortController()
+    this.#controller = controller
+    const release = await this.reserve()
+    if (release === undefined || controller.signal.aborted) {
+      release?.()
+      this.#controller = undefined
+      return
+    }
+    this.#begin()
+    let answerId
+    try {
+      const response = await fetch('ask', {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ question: this.#field.value }),
+        signal: controller.signal,
+      })
+      if (!response.ok) throw await Refusal.from(response)
+      answerId = response.headers.get('X-Answer-Id')
+      this.onChange()
+      const isComplete = await this.#read(response.body)
+      this.#state.textContent = isComplete ? 'The answer is complete.' : NO_COMING_BACK
+    } catch (error) {
+      if (!controller.signal.aborted) this.#showFailure(error)
+    } finally {
+      release?.()
+      this.#end()
+    }
+    if (controller.signal.aborted) await this.#showCancelled(answerId)
+  }
+
+  /** Shows the words as they come. Returns whether the last one came. */
+  async #read(body) {
+    const parser = new SseParser()
+    let isComplete = false
+    for await (const text of texts(body)) {
+      for (const { event, data } of parser.feed(text)) {
+        if (event === 'answer.done') isComplete = true
+        if (event !== 'answer.token') continue
+        this.#answer.append(JSON.parse(data).text)
+        this.#tokens += 1
+        byId('answer-tokens').textContent = plural(this.#tokens, 'token')
+      }
+    }
+    return isComplete
+  }
+
+  #begin() {
+    this.#tokens = 0
+    this.#answer.hidden = false
+    this.#answer.setAttribute('aria-busy', 'true')
+    this.#state.textContent = 'Answering…'
+    this.#stop.hidden = false
+    if (document.activeElement === this.#ask) this.#stop.focus()
+    this.#ask.hidden = true
+  }
+
+  #end() {
+    this.#controller = undefined
+    this.#answer.removeAttribute('aria-busy')
+    this.#ask.hidden = false
+    if (document.activeElement === this.#stop) this.#ask.focus()
+    this.#stop.hidden = true
+    this.onChange()
+  }
+
+  #showFailure(error) {
+    this.#answer.hidden = this.#tokens === 0
+    this.#state.textContent = ''
+    if (!(error instanceof Refusal)) this.#state.textContent = 'The connection was lost.'
+    else if (error.status === 400) showFieldError(this.#field, error.message)
+    else {
+      this.#state.textContent = 'Refused.'
+      byId('answer-refusal').replaceChildren(...describeRefusal(error))
+    }
+  }
+
+  /** What the server says of the answer that was left: only it knows whether the work ended. */
+  async #showCancelled(answerId) {
+    this.#state.textContent = 'Stopped. Asking the server what became of its work…'
+    for (let tries = 0; tries < 10; tries += 1) {
+      const { answered } = await call('slots').catch(() => ({}))
+      if (answerId && answered?.id === answerId) {
+        const { tokens, of } = answered
+        this.#state.textContent =
+          tokens < of
+            ? `Stopped. The server cancelled its source after ${tokens} of ${of} tokens.`
+            : `Stopped too late: the server had given all ${of} tokens.`
+        byId('answer-tokens').textContent = `${plural(this.#tokens, 'token')} arrived here.`
+        return
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+    this.#state.textContent = 'Stopped. The server did not say what became of its work.'
+  }
+}
+
+/** The body as text. Not every browser can iterate over a ReadableStream. */
+async function* texts(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader()
+  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) yield value
+}
