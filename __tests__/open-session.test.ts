@@ -230,6 +230,48 @@ describe('a request', () => {
     expect(new Set(endings)).toEqual(new Set(['client']))
   })
 
+  test('pipelined behind another is seen to leave also if much was pushed to it', async () => {
+    const app = express()
+    const sessions: Sessions = []
+    app.get('/hang', () => {})
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, keepAlive: null, stallTimeoutMs: Infinity })
+      for (let i = 0; i < 100; i++) session.push('x'.repeat(2000), 'iteration')
+      sessions.push(session)
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.send(get('/hang') + get('/'))
+    await eventually(() => sessions.length === 1)
+    client.send(get('/'))
+    await eventually(() => sessions.length === 2)
+    client.destroy()
+    await eventually(() => sessions.every((session) => !session.isConnected))
+  })
+
+  test('pipelined behind another gets everything in order when its turn comes', async () => {
+    const app = express()
+    let finish: (() => void) | undefined
+    app.get('/first', (_req, res) => {
+      finish = () => res.end('first')
+    })
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      for (let i = 0; i < 20; i++) session.push(i, 'iteration')
+      const more = Array.from({ length: 20 }, (_, i) => ({ event: 'iteration', data: 20 + i }))
+      await streamEvents(session, more)
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.send(get('/first') + get('/', 'Connection: close'))
+    await eventually(() => finish !== undefined)
+    await new Promise((resolve) => setImmediate(resolve))
+    finish?.()
+    await client.closed
+    const numbers = [...client.text.matchAll(/^data: (\d+)$/gm)].map(([, number]) => Number(number))
+    expect(numbers).toEqual(Array.from({ length: 40 }, (_, i) => i))
+  })
+
   test('tells its Last-Event-ID by header only, as UTF-8, and only if trusted', async () => {
     const trusting = createApp()
     const { port } = await serve(trusting.app)
@@ -574,6 +616,39 @@ describe('before the end', () => {
     expect(endings).toEqual(['aborted', 'source'])
   })
 
+  test('also if middleware that came later holds the end back', async () => {
+    const app = express()
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, retry: null })
+      const end = res.end.bind(res)
+      res.end = ((...args: []) => {
+        setImmediate(() => end(...args))
+        return res
+      }) as typeof res.end
+      const ending = streamEvents(session, [{ event: 'iteration', data: 1 }])
+      session.push(2, 'iteration')
+      await ending
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect(client.text).toBe('event: iteration\ndata: 1\n\n')
+  })
+
+  test('an end that fails because of its argument is none: the stream goes on', async () => {
+    const app = express()
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events, retry: null })
+      expect(() => res.end(123)).toThrow('must be')
+      session.push(1, 'iteration')
+      res.end()
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect(client.text).toBe('event: iteration\ndata: 1\n\n')
+  })
+
   test('middleware whose write returns nothing does not stop the stream', async () => {
     const app = express()
     app.use((_req, res, next) => {
@@ -596,6 +671,23 @@ describe('before the end', () => {
 })
 
 describe('after the end', () => {
+  test('by an end that was captured before the session, nothing throws', async () => {
+    const app = express()
+    const done: unknown[] = []
+    app.get('/', async (req, res) => {
+      const { end } = res
+      const session = await openSession(req, res, { events, keepAlive: 1 })
+      ;(end as () => void).call(res)
+      session.push({ text: 'a' })
+      done.push((await streamEvents(session, never)).endedBy)
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    await eventually(() => done.length === 1)
+    expect([done, client.events]).toEqual([['aborted'], []])
+  })
+
   test.each(['end', 'destroy'] as const)(
     'by res.%s(), writing does nothing and nothing throws',
     async (way) => {

@@ -80,6 +80,18 @@ test.each(['the error', 'earlier middleware'])(
   },
 )
 
+test('headers that an upstream gave for another body are not sent', async () => {
+  const headers = { Trailer: 'X-Sum', 'Content-Encoding': 'br', 'X-Mine': '1' }
+  const answer = await answerTo(createError(502, 'No', { headers, expose: true }))
+  expect([answer.status, answer.headers['x-mine'], answer.body.detail]).toEqual([502, '1', 'No'])
+  expect(answer.headers).not.toHaveProperty('content-encoding')
+})
+
+test.each([['abc'], [null], [5]])('headers that are none (%p) are not sent', async (headers) => {
+  const answer = await answerTo(createError(404, 'No', { headers }))
+  expect([answer.status, answer.headers['0']]).toEqual([404, undefined])
+})
+
 test('what earlier middleware said of another body is not said of this one', async () => {
   const { headers, status, body } = await answerTo(createError(404, 'é'), (res) => {
     res.statusMessage = 'Fine'

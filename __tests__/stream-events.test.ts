@@ -356,6 +356,12 @@ describe('an event', () => {
 })
 
 describe('events that are available in one tick', () => {
+  // On a busy machine 10 ms may pass in the middle of a burst, and the event loop would get its turn there.
+  beforeEach(() => {
+    jest.spyOn(performance, 'now').mockReturnValue(0)
+  })
+  afterEach(() => jest.restoreAllMocks())
+
   test.each<[string, () => StreamSource]>([
     ['an array', () => Array.from({ length: 64 }, (_, i) => n(i))],
     [
@@ -400,6 +406,25 @@ describe('events that are available in one tick', () => {
     expect(Math.max(...sizes)).toBeLessThan(highWaterMark + 1100)
     expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(highWaterMark)
   })
+})
+
+test('a stream goes on after a drain that another listener has filled up again', async () => {
+  const app = express()
+  const results: StreamResult[] = []
+  app.get('/', async (req, res) => {
+    const session = await openSession(req, res, { events })
+    let times = 0
+    res.on('drain', () => {
+      if (times++ < 3) res.write(`: ${'x'.repeat(100_000)}\n\n`)
+    })
+    const many = Array.from({ length: 600 }, () => n('x'.repeat(1000)))
+    results.push(await streamEvents(session, many))
+  })
+  const { url } = await serve(app)
+  const client = await open(url)
+  await client.over
+  await eventually(() => results.length === 1)
+  expect([client.events.length, results[0]?.sent]).toEqual([600, 600])
 })
 
 describe('the end', () => {
@@ -638,7 +663,162 @@ describe('when the source throws', () => {
   })
 })
 
+describe('what a source gives or throws after it has ended the stream itself is dropped', () => {
+  test.each<[string, (end: () => void) => () => Iterable<unknown> | AsyncIterable<unknown>]>([
+    [
+      'an error',
+      (end) =>
+        async function* () {
+          yield n(1)
+          end()
+          throw new Error('unheard')
+        },
+    ],
+    [
+      'a rejecting event',
+      (end) =>
+        function* () {
+          yield n(1)
+          end()
+          yield Promise.reject(new Error('unheard'))
+        },
+    ],
+    [
+      'a rejecting return value',
+      () =>
+        function* () {
+          yield n(1)
+          return Promise.reject(new Error('unheard'))
+        },
+    ],
+    [
+      'an event whose schema ends it',
+      (end) =>
+        function* () {
+          yield n(1)
+          yield {
+            event: 'n',
+            get data() {
+              end()
+              return 'after the end'
+            },
+          }
+        },
+    ],
+  ])('%s', async (_, source) => {
+    const unheard: unknown[] = []
+    const app = express()
+    const results: StreamResult[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      const controller = new AbortController()
+      const { signal } = controller
+      const start = source(() => controller.abort()) as never
+      results.push(await streamEvents(session, start, { signal, end: false }))
+      res.end()
+    })
+    const listen = (reason: unknown) => unheard.push(reason)
+    process.on('unhandledRejection', listen)
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+    process.off('unhandledRejection', listen)
+    expect([data(client), results[0]?.sent, unheard]).toEqual([[1], 1, []])
+  })
+})
+
+describe('when middleware fails at the end of the response', () => {
+  /** As a session store does that cannot serialise its session. */
+  const failingEnd: express.RequestHandler = (_req, res, next) => {
+    res.end = () => {
+      throw new Error('cannot save the session')
+    }
+    next()
+  }
+
+  test.each<[string, StreamSource]>([
+    ['at the end of the source', [n(1)]],
+    [
+      'after an error of the source',
+      async function* () {
+        yield n(1)
+        throw new Error('the source')
+      },
+    ],
+    [
+      'after a turn',
+      function* () {
+        for (let i = 0; i < 100; i++) yield n('x'.repeat(1000))
+      },
+    ],
+  ])('%s, the stream rejects with that, the response ends and other streams go on', async (_, source) => {
+    const app = express()
+    const limit = streamLimit({ keyGenerator: () => 'alice', limit: Infinity })
+    const errors: string[] = []
+    app.get('/bad', limit, failingEnd, async (req, res) => {
+      const session = await openSession(req, res, { events })
+      await streamEvents(session, source).catch((error) => errors.push(error.message))
+    })
+    app.get('/good', limit, async (req, res) => {
+      const many = Array.from({ length: 300 }, () => n('x'.repeat(1000)))
+      await streamEvents(await openSession(req, res, { events }), many)
+    })
+    const { url } = await serve(app)
+    const [bad, ...good] = await Promise.all([
+      open(`${url}/bad`),
+      ...[1, 2, 3].map(() => open(`${url}/good`)),
+    ])
+    await Promise.all([bad?.over, ...good.map((client) => client.over)])
+    await eventually(() => errors.length === 1 && limit.open === 0)
+    expect(errors).toEqual(['cannot save the session'])
+    expect(bad?.events.length).toBeGreaterThan(0)
+    expect(good.map((client) => client.events.length)).toEqual([300, 300, 300])
+  })
+
+  test('by its signal, the stream rejects with that and the response ends', async () => {
+    const app = express()
+    const errors: string[] = []
+    const controller = new AbortController()
+    app.get('/', failingEnd, async (req, res) => {
+      const session = await openSession(req, res, { events })
+      await streamEvents(session, never, { signal: controller.signal }).catch((e) => errors.push(e.message))
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    controller.abort()
+    await client.over
+    await eventually(() => errors.length === 1)
+    expect(client.response.complete).toBe(true)
+  })
+})
+
 describe('when the application ends it', () => {
+  test('an idle source is returned at once, also if middleware holds the end back for ever', async () => {
+    const source = new ManualSource()
+    const app = express()
+    const endings: string[] = []
+    let response: Response | undefined
+    app.get(
+      '/',
+      (_req, res, next) => {
+        res.end = () => res
+        next()
+      },
+      async (req, res) => {
+        response = res
+        endings.push((await streamEvents(await openSession(req, res, { events }), source.start)).endedBy)
+      },
+    )
+    const { url } = await serve(app)
+    await open(url)
+    await eventually(() => source.pulls === 1)
+    response?.end()
+    expect([source.returned, source.signal?.aborted]).toEqual([true, true])
+    await eventually(() => endings.length === 1)
+    expect(endings).toEqual(['aborted'])
+  })
+
   test.each(['end', 'destroy'] as const)(
     'by res.%s(), an idle source is returned and its signal aborts',
     async (way) => {

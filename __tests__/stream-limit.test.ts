@@ -642,6 +642,24 @@ test('a client that has left is not refused any more', async () => {
   expect(errors).toEqual([])
 })
 
+test('a store may answer with a thenable that is no Promise', async () => {
+  const store = new MemoryStore()
+  const { app, limit } = createApp({
+    store: {
+      acquire: (key, slotId, cap) =>
+        ({
+          // biome-ignore lint/suspicious/noThenProperty: it is what is tested
+          then: (resolve: (grant: Grant) => void) => resolve(store.acquire(key, slotId, cap)),
+        }) as Promise<Grant>,
+      release: (key, slotId) => store.release(key, slotId),
+      count: (key) => store.count(key),
+    },
+  })
+  const { url } = await serve(app)
+  expect((await open(`${url}/events`, as('alice'))).status).toBe(200)
+  expect(limit.open).toBe(1)
+})
+
 test('a handler answers refusals, and nothing else, in place of the error handlers', async () => {
   const { app, errors } = createApp({
     limit: (req) => (req.get('user') === 'broken' ? Number.NaN : 0),

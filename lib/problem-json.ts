@@ -14,6 +14,8 @@ const OF_ANOTHER_BODY = [
   'Content-Range',
   'ETag',
   'Last-Modified',
+  // Beside a Content-Length it would leave two readers with two ideas of where the body ends.
+  'Transfer-Encoding',
   'Trailer',
 ]
 
@@ -45,11 +47,9 @@ export function problemJson() {
     }
     const body = Buffer.from(JSON.stringify(problem))
 
-    for (const name of OF_ANOTHER_BODY) res.removeHeader(name)
     // RFC 6585 section 4: a 429 must not be stored by a cache; the other refusals pass as quickly.
-    setHeaders(res, { 'Cache-Control': 'no-store', ...(headers as object | undefined) })
-    // Beside a Content-Length it would leave two readers with two ideas of where the body ends.
-    res.removeHeader('Transfer-Encoding')
+    setHeaders(res, { 'Cache-Control': 'no-store', ...(typeof headers === 'object' && headers) })
+    for (const name of OF_ANOTHER_BODY) res.removeHeader(name)
     setHeaders(res, { 'Content-Type': 'application/problem+json', 'Content-Length': body.byteLength })
     res.statusCode = status as number
     res.statusMessage = problem.title

@@ -25,7 +25,9 @@ export class SlotLease {
   acquire(limit: number): Grant | Promise<Grant> {
     try {
       const answer = this.store.acquire(this.key, this.slotId, limit)
-      return isPromise(answer) ? answer.then(checkGrant).catch(this.#fail) : checkGrant(answer)
+      return isPromise(answer)
+        ? Promise.resolve(answer).then(checkGrant).catch(this.#fail)
+        : checkGrant(answer)
     } catch (error) {
       return this.#fail(error)
     }

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
 import { Connection } from 'better-sse'
 import { streamError } from '../errors.js'
 import { isResponseOver, onResponseClose } from '../response-close.js'
@@ -33,6 +33,7 @@ export class GuardedConnection extends Connection {
   readonly #maxPushedBytes: number
   readonly #stallWatch: StallWatch
   readonly #drainListeners = new Set<() => void>()
+  readonly #endListeners = new Set<() => void>()
   readonly #overListeners = new Set<() => void>()
   #onAbort: (() => void) | undefined
   #opened = false
@@ -77,12 +78,14 @@ export class GuardedConnection extends Connection {
     }
     readBody(req)
     this.#takeOverEnd()
+    if (this.#isQueued) res.once('socket', this.#drained)
     onResponseClose(req, res, () => this.#close())
   }
 
   /** Whether a write would still reach the wire. */
   get writable(): boolean {
-    return this.#endedBy === undefined && !this.#ended && !this.#res.destroyed
+    const res = this.#res
+    return this.#endedBy === undefined && !this.#ended && !res.writableEnded && !res.destroyed
   }
 
   /** Why nothing can be written any more; undefined while something can. */
@@ -105,13 +108,9 @@ export class GuardedConnection extends Connection {
     return this.#pendingBytes >= this.#res.writableHighWaterMark
   }
 
-  /**
-   * Whether the writer must wait for {@link onDrain} before it takes more from its source. So must one whose
-   * response is pipelined behind another: Node stops reading from a client for whom it holds too much, and then
-   * does not see it leave.
-   */
+  /** Whether the writer must wait for {@link onDrain} before it takes more from its source. */
   get needsDrain(): boolean {
-    return this.#needsDrain || this.#res.socket === null
+    return this.#needsDrain || this.#isQueued
   }
 
   /** better-sse calls it when the session is ready, but the head is out since the constructor. */
@@ -149,35 +148,53 @@ export class GuardedConnection extends Connection {
 
   /** Writes the text of one frame, for a writer that cannot wait. A reader too far behind is cut. */
   pushFrame(text: string): void {
-    if (this.#res.writableLength > this.#maxPushedBytes) this.#cut()
+    const waitingBytes = this.#res.writableLength + (this.#isQueued ? this.#pendingBytes : 0)
+    if (waitingBytes > this.#maxPushedBytes) this.#cut()
     else this.#write(text)
   }
 
   /** Writes now what would otherwise be written at the end of the tick. */
   flush(): void {
-    if (this.#pending === '') return
-    const text = this.#takePending()
-    if (!this.writable) return
-    // Middleware that wraps write may return nothing; only a clear "no" means that 'drain' will come.
-    const isFull = this.#res.write(text) === false || this.#res.writableNeedDrain
-    if (isFull && !this.#needsDrain) {
-      this.#needsDrain = true
-      this.#res.once('drain', this.#drained)
-    }
-    this.#stallWatch.arm()
+    if (this.#pending === '' || this.#isQueued) return
+    this.#writePending()
   }
 
-  /** Ends the response after what was written. Twice, or after the end, it does nothing. */
+  /**
+   * Ends the response after what was written. Twice, or after the end, it does nothing.
+   *
+   * @throws what middleware throws that has wrapped `res.end`. The response ends all the same.
+   */
   end(lastText = ''): void {
     if (!this.writable) return
     this.#pending += lastText
-    this.#res.end()
+    this.#writePending()
+    this.#ended = true
+    try {
+      this.#res.end()
+    } catch (error) {
+      ;(ServerResponse.prototype.end as () => void).call(this.#res)
+      throw error
+    }
   }
 
-  /** Calls `listener` once, when {@link needsDrain} is over; not if the connection ends first. */
-  onDrain(listener: () => void): void {
-    if (this.#drainListeners.size === 0 && this.#res.socket === null) this.#res.once('socket', this.#drained)
+  /**
+   * Calls `listener` once, when {@link needsDrain} is over; not if the connection ends first.
+   *
+   * @returns a function that takes the listener back.
+   */
+  onDrain(listener: () => void): () => void {
     this.#drainListeners.add(listener)
+    return () => this.#drainListeners.delete(listener)
+  }
+
+  /**
+   * Calls `listener` once, when nothing can be written any more: somebody has ended the response, or it is over.
+   *
+   * @returns a function that takes the listener back.
+   */
+  onEnd(listener: () => void): () => void {
+    this.#endListeners.add(listener)
+    return () => this.#endListeners.delete(listener)
   }
 
   /**
@@ -188,6 +205,14 @@ export class GuardedConnection extends Connection {
   onOver(listener: () => void): () => void {
     this.#overListeners.add(listener)
     return () => this.#overListeners.delete(listener)
+  }
+
+  /**
+   * Whether this response is pipelined behind another and waits for its turn. What is written then is kept here:
+   * Node stops reading from a client for whom it holds too much, and does not see it leave.
+   */
+  get #isQueued(): boolean {
+    return this.#res.socket === null
   }
 
   #write(text: string): void {
@@ -203,11 +228,33 @@ export class GuardedConnection extends Connection {
     this.flush()
   }
 
+  #writePending(): void {
+    const text = this.#takePending()
+    if (text === '' || !this.writable) return
+    // Middleware that wraps write may return nothing, which is no "no": 'drain' would not come.
+    if (this.#res.write(text) === false || this.#res.writableNeedDrain) this.#awaitDrain()
+    this.#stallWatch.arm()
+  }
+
   #takePending(): string {
     const text = this.#pending
     this.#pending = ''
     this.#pendingBytes = 0
     return text
+  }
+
+  #awaitDrain(): void {
+    if (this.#needsDrain) return
+    this.#needsDrain = true
+    this.#res.once('drain', this.#drained)
+  }
+
+  readonly #drained = () => {
+    this.#needsDrain = false
+    // Another listener may have filled it again.
+    if (this.#res.writableNeedDrain) return this.#awaitDrain()
+    this.flush()
+    tell(this.#drainListeners)
   }
 
   /**
@@ -218,19 +265,20 @@ export class GuardedConnection extends Connection {
     const res = this.#res
     const end = res.end as (...args: unknown[]) => ServerResponse
     res.end = (...args: unknown[]) => {
-      this.flush()
+      this.#writePending()
+      const wasEnded = this.#ended
       this.#ended = true
-      const ended = end.apply(res, args)
+      try {
+        end.apply(res, args)
+      } catch (error) {
+        // It has not ended: the argument was none that can be written, or middleware failed.
+        this.#ended = wasEnded
+        throw error
+      }
       if (!this.isOver) this.#stallWatch.arm()
-      return ended
+      tell(this.#endListeners)
+      return res
     }
-  }
-
-  readonly #drained = () => {
-    this.#needsDrain = this.#res.writableNeedDrain
-    const listeners = [...this.#drainListeners]
-    this.#drainListeners.clear()
-    for (const listener of listeners) listener()
   }
 
   /** The socket, not the response: a pipelined response would wait for its turn to be destroyed. */
@@ -254,13 +302,19 @@ export class GuardedConnection extends Connection {
   }
 
   #tellOver(): void {
-    const listeners = [...this.#overListeners]
-    this.#overListeners.clear()
     this.#drainListeners.clear()
-    for (const listener of listeners) listener()
+    tell(this.#endListeners)
+    tell(this.#overListeners)
     // Last, as it emits 'disconnected' to listeners of the application, which may throw.
     this.#onAbort?.()
   }
+}
+
+/** Calls each listener once. */
+function tell(listeners: Set<() => void>): void {
+  const told = [...listeners]
+  listeners.clear()
+  for (const listener of told) listener()
 }
 
 /**

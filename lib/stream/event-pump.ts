@@ -59,6 +59,7 @@ export class EventPump {
   readonly #resolve: (result: StreamResult) => void
   readonly #reject: (error: unknown) => void
   #iterator: ItemIterator | undefined
+  #stopWaiting: (() => void) | undefined
   #stopped = false
   #sent = 0
   #withheld = 0
@@ -88,7 +89,7 @@ export class EventPump {
       discardSource(source)
       return connection.endedBy ? this.#stopOver() : this.#stopAborted()
     }
-    this.#forget.push(connection.onOver(() => this.#stopOver()))
+    this.#forget.push(connection.onEnd(() => this.#stopOver()))
     if (signal) this.#forget.push(addSharedListener(signal, ABORT, () => this.#stopAborted()))
     this.#drive(() => {
       this.#iterator = startSource(source, this.#controller)
@@ -114,7 +115,10 @@ export class EventPump {
   /** Goes on with `piece` once `value` has arrived. */
   #driveLater<Value>(value: PromiseLike<Value>, piece: (value: Value) => boolean): void {
     // Through a promise of our own: somebody else's may call back at once, twice or not in order.
-    Promise.resolve(value).then((arrived) => this.#drive(() => piece(arrived)), this.#fail)
+    Promise.resolve(value).then((arrived) => {
+      if (this.#stopped) dropUnheard(arrived)
+      else this.#drive(() => piece(arrived))
+    }, this.#fail)
   }
 
   readonly #resume = (): void => {
@@ -133,17 +137,19 @@ export class EventPump {
       return false
     }
     if (connection.needsDrain) {
-      connection.onDrain(this.#resume)
+      this.#stopWaiting = connection.onDrain(this.#resume)
       return false
     }
     if (this.#hasFilledTurn || isTurnOver()) {
       inLaterTurn(this.#resume)
       return false
     }
-    const step: unknown = this.#iterator?.next()
+    const iterator = this.#iterator
+    const step: unknown = iterator?.next()
     if (this.#stopped) {
       // It ended the stream itself, and could not be returned while it was running.
-      this.#abandonSource()
+      discardSource(iterator)
+      dropUnheard(step)
       return false
     }
     if (!isPromise(step)) return this.#take(step)
@@ -157,6 +163,7 @@ export class EventPump {
     }
     const { done, value } = step as IteratorResult<unknown>
     if (done) {
+      dropUnheard(step)
       this.#finish()
       return false
     }
@@ -175,10 +182,8 @@ export class EventPump {
 
   #emit(item: unknown, framed: Framed): boolean {
     const { connection } = this.#gate
-    if (connection.endedBy) {
-      this.#stopOver()
-      return false
-    }
+    // A schema or a getter of the application may have ended it.
+    if (this.#stopped) return false
     if (typeof framed === 'string') {
       this.#withheld += 1
       this.#options.onWithhold?.(item, framed)
@@ -231,22 +236,39 @@ export class EventPump {
   #stop(): void {
     this.#stopped = true
     for (const forget of this.#forget) forget()
+    this.#stopWaiting?.()
   }
 
   #abandonSource(): void {
     this.#controller.abort()
     discardSource(this.#iterator)
+    this.#iterator = undefined
   }
 
   #endResponse(then: () => void): void {
     const { connection } = this.#gate
-    connection.end(this.#options.end === 'final' ? DO_NOT_COME_BACK : '')
-    if (connection.isOver) then()
-    else connection.onOver(then)
+    let whenOver = then
+    try {
+      connection.end(this.#options.end === 'final' ? DO_NOT_COME_BACK : '')
+    } catch (error) {
+      whenOver = () => this.#reject(error)
+    }
+    if (connection.isOver) whenOver()
+    else connection.onOver(whenOver)
   }
 
   #settle(endedBy: StreamResult['endedBy']): void {
     this.#resolve({ sent: this.#sent, withheld: this.#withheld, endedBy })
+  }
+}
+
+/** What a source gives after the end is nobody's, and neither is its rejection. */
+function dropUnheard(step: unknown): void {
+  try {
+    const promise = isPromise(step) ? step : (step as { value?: unknown } | null | undefined)?.value
+    if (isPromise(promise)) promise.then(undefined, () => {})
+  } catch {
+    // It cannot be read.
   }
 }
 

@@ -34,7 +34,10 @@ function nextTurn(): void {
   waiting = []
   let resumed = 0
   // At least one, or a turn that began late would let nobody in.
-  do queue[resumed++]?.()
-  while (resumed < queue.length && !isTurnOver())
-  waiting = [...queue.slice(resumed), ...waiting]
+  try {
+    do queue[resumed++]?.()
+    while (resumed < queue.length && !isTurnOver())
+  } finally {
+    waiting = [...queue.slice(resumed), ...waiting]
+  }
 }
