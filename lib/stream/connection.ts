@@ -2,6 +2,7 @@ import { type IncomingMessage, ServerResponse } from 'node:http'
 import { Connection } from 'better-sse'
 import { streamError } from '../errors.js'
 import { isResponseOver, onResponseClose } from '../response-close.js'
+import { Outbox } from './outbox.js'
 import { createRequestView, NO_QUERY } from './request-view.js'
 import { StallWatch } from './stall-watch.js'
 import { type StreamHeaders, writeStreamHead } from './stream-head.js'
@@ -32,17 +33,13 @@ export class GuardedConnection extends Connection {
   readonly #res: ServerResponse
   readonly #maxPushedBytes: number
   readonly #stallWatch: StallWatch
-  readonly #drainListeners = new Set<() => void>()
+  readonly #outbox: Outbox
   readonly #endListeners = new Set<() => void>()
   readonly #overListeners = new Set<() => void>()
   #onAbort: (() => void) | undefined
   #opened = false
   #endedBy: ConnectionEnd | undefined
   #ended = false
-  #pending = ''
-  #pendingBytes = 0
-  #flushScheduled = false
-  #needsDrain = false
 
   /**
    * Sends the head, unless the client has left already; to a HEAD that is the whole answer.
@@ -55,6 +52,11 @@ export class GuardedConnection extends Connection {
     this.#res = res
     this.#maxPushedBytes = options.maxPushedBytes
     this.#stallWatch = new StallWatch(res, options.stallTimeoutMs, () => this.#cut())
+    this.#outbox = new Outbox(
+      res,
+      () => this.writable,
+      () => this.#stallWatch.arm(),
+    )
     this.url = NO_QUERY as unknown as URL
     this.request = createRequestView(req, {
       add: (listener) => {
@@ -78,7 +80,6 @@ export class GuardedConnection extends Connection {
     }
     readBody(req)
     this.#takeOverEnd()
-    if (this.#isQueued) res.once('socket', this.#drained)
     onResponseClose(req, res, () => this.#close())
   }
 
@@ -103,16 +104,6 @@ export class GuardedConnection extends Connection {
     return this.#res.writableFinished
   }
 
-  /** Whether a whole high-water mark is waiting to be flushed. */
-  get isFull(): boolean {
-    return this.#pendingBytes >= this.#res.writableHighWaterMark
-  }
-
-  /** Whether the writer must wait for {@link onDrain} before it takes more from its source. */
-  get needsDrain(): boolean {
-    return this.#needsDrain || this.#isQueued
-  }
-
   /** better-sse calls it when the session is ready, but the head is out since the constructor. */
   override sendHead(): void {}
 
@@ -128,7 +119,7 @@ export class GuardedConnection extends Connection {
         'An EventBuffer cannot be checked against the whitelist; use session.push or streamEvents instead of batch',
       )
     }
-    this.#write(text)
+    this.#outbox.put(text)
   }
 
   override cleanup(): void {}
@@ -137,26 +128,36 @@ export class GuardedConnection extends Connection {
   open(): void {
     this.#opened = true
     if (this.#endedBy) this.#tellOver()
-    else if (this.#pending === '') this.#res.flushHeaders()
-    else this.flush()
+    else if (this.#outbox.isEmpty) this.#res.flushHeaders()
+    else this.#outbox.flush()
   }
 
-  /** Writes the text of one frame, for a writer that honours {@link needsDrain}. */
-  writeFrame(text: string): void {
-    this.#write(text)
+  /**
+   * Writes the text of one frame, for a writer that can wait for the client.
+   *
+   * @returns whether that made a whole high-water mark, which was then written at once.
+   */
+  writeFrame(text: string): boolean {
+    this.#outbox.put(text)
+    if (!this.#outbox.isFull) return false
+    this.#outbox.flush()
+    return true
   }
 
   /** Writes the text of one frame, for a writer that cannot wait. A reader too far behind is cut. */
   pushFrame(text: string): void {
-    const waitingBytes = this.#res.writableLength + (this.#isQueued ? this.#pendingBytes : 0)
-    if (waitingBytes > this.#maxPushedBytes) this.#cut()
-    else this.#write(text)
+    if (this.#outbox.waitingBytes > this.#maxPushedBytes) this.#cut()
+    else this.#outbox.put(text)
   }
 
-  /** Writes now what would otherwise be written at the end of the tick. */
-  flush(): void {
-    if (this.#pending === '' || this.#isQueued) return
-    this.#writePending()
+  /** Whether a writer that can wait should, for {@link onDrain}. */
+  get needsDrain(): boolean {
+    return this.#outbox.needsDrain
+  }
+
+  /** See {@link Outbox.onDrain}. */
+  onDrain(listener: () => void): () => void {
+    return this.#outbox.onDrain(listener)
   }
 
   /**
@@ -166,8 +167,8 @@ export class GuardedConnection extends Connection {
    */
   end(lastText = ''): void {
     if (!this.writable) return
-    this.#pending += lastText
-    this.#writePending()
+    if (lastText) this.#outbox.put(lastText)
+    this.#outbox.flushForEnd()
     this.#ended = true
     try {
       this.#res.end()
@@ -175,16 +176,6 @@ export class GuardedConnection extends Connection {
       ;(ServerResponse.prototype.end as () => void).call(this.#res)
       throw error
     }
-  }
-
-  /**
-   * Calls `listener` once, when {@link needsDrain} is over; not if the connection ends first.
-   *
-   * @returns a function that takes the listener back.
-   */
-  onDrain(listener: () => void): () => void {
-    this.#drainListeners.add(listener)
-    return () => this.#drainListeners.delete(listener)
   }
 
   /**
@@ -208,56 +199,6 @@ export class GuardedConnection extends Connection {
   }
 
   /**
-   * Whether this response is pipelined behind another and waits for its turn. What is written then is kept here:
-   * Node stops reading from a client for whom it holds too much, and does not see it leave.
-   */
-  get #isQueued(): boolean {
-    return this.#res.socket === null
-  }
-
-  #write(text: string): void {
-    this.#pending += text
-    this.#pendingBytes += Buffer.byteLength(text)
-    if (this.#flushScheduled) return
-    this.#flushScheduled = true
-    process.nextTick(this.#scheduledFlush)
-  }
-
-  readonly #scheduledFlush = () => {
-    this.#flushScheduled = false
-    this.flush()
-  }
-
-  #writePending(): void {
-    const text = this.#takePending()
-    if (text === '' || !this.writable) return
-    // Middleware that wraps write may return nothing, which is no "no": 'drain' would not come.
-    if (this.#res.write(text) === false || this.#res.writableNeedDrain) this.#awaitDrain()
-    this.#stallWatch.arm()
-  }
-
-  #takePending(): string {
-    const text = this.#pending
-    this.#pending = ''
-    this.#pendingBytes = 0
-    return text
-  }
-
-  #awaitDrain(): void {
-    if (this.#needsDrain) return
-    this.#needsDrain = true
-    this.#res.once('drain', this.#drained)
-  }
-
-  readonly #drained = () => {
-    this.#needsDrain = false
-    // Another listener may have filled it again.
-    if (this.#res.writableNeedDrain) return this.#awaitDrain()
-    this.flush()
-    tell(this.#drainListeners)
-  }
-
-  /**
    * Whoever ends the response, what was written before goes out first and nothing after it, also if middleware
    * (a session store, say) holds the end back for a while.
    */
@@ -265,7 +206,7 @@ export class GuardedConnection extends Connection {
     const res = this.#res
     const end = res.end as (...args: unknown[]) => ServerResponse
     res.end = (...args: unknown[]) => {
-      this.#writePending()
+      this.#outbox.flushForEnd()
       const wasEnded = this.#ended
       this.#ended = true
       try {
@@ -290,7 +231,7 @@ export class GuardedConnection extends Connection {
   #close(): void {
     this.#endedBy ??= this.#leftByClient() ? 'client' : 'aborted'
     this.#stallWatch.stop()
-    this.#takePending()
+    this.#outbox.clear()
     if (this.#opened) this.#tellOver()
   }
 
@@ -302,7 +243,6 @@ export class GuardedConnection extends Connection {
   }
 
   #tellOver(): void {
-    this.#drainListeners.clear()
     tell(this.#endListeners)
     tell(this.#overListeners)
     // Last, as it emits 'disconnected' to listeners of the application, which may throw.

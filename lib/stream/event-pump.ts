@@ -190,13 +190,9 @@ export class EventPump {
       if (this.#options.strict) throw withheldInStrict(item, framed)
       return true
     }
-    connection.writeFrame(framed.text)
+    if (connection.writeFrame(framed.text)) this.#hasFilledTurn = true
     this.#sent += 1
     if (framed.id !== undefined) this.#options.onId(framed.id)
-    if (connection.isFull) {
-      connection.flush()
-      this.#hasFilledTurn = true
-    }
     return true
   }
 
@@ -204,10 +200,7 @@ export class EventPump {
   #finish(): void {
     const { connection } = this.#gate
     this.#stop()
-    if (this.#options.end === false) {
-      connection.flush()
-      return this.#settle('source')
-    }
+    if (this.#options.end === false) return this.#settle('source')
     this.#endResponse(() => this.#settle(connection.finished ? 'source' : (connection.endedBy ?? 'aborted')))
   }
 

@@ -1,0 +1,112 @@
+import type { ServerResponse } from 'node:http'
+
+/**
+ * Text on its way to a response. What is put in within one tick leaves in one write.
+ *
+ * A response that is pipelined behind another keeps its text here until its turn: Node stops reading from a client
+ * for whom it holds too much, and then does not see it leave.
+ */
+export class Outbox {
+  readonly #res: ServerResponse
+  readonly #isWritable: () => boolean
+  readonly #onWrite: () => void
+  readonly #drainListeners = new Set<() => void>()
+  #text = ''
+  #bytes = 0
+  #flushScheduled = false
+  #needsDrain = false
+
+  /**
+   * @param isWritable asked before each write; text that nobody can get any more is thrown away.
+   * @param onWrite told after each write.
+   */
+  constructor(res: ServerResponse, isWritable: () => boolean, onWrite: () => void) {
+    this.#res = res
+    this.#isWritable = isWritable
+    this.#onWrite = onWrite
+    if (this.#isQueued) res.once('socket', this.#drained)
+  }
+
+  get isEmpty(): boolean {
+    return this.#text === ''
+  }
+
+  /** Whether a whole high-water mark is waiting to be flushed. */
+  get isFull(): boolean {
+    return this.#bytes >= this.#res.writableHighWaterMark
+  }
+
+  /** Whether a writer that can wait should, for {@link onDrain}. */
+  get needsDrain(): boolean {
+    return this.#needsDrain || this.#isQueued
+  }
+
+  /** How many bytes earlier ticks have left for the client to read. */
+  get waitingBytes(): number {
+    return this.#res.writableLength + (this.#isQueued ? this.#bytes : 0)
+  }
+
+  put(text: string): void {
+    if (!this.#isWritable()) return
+    this.#text += text
+    this.#bytes += Buffer.byteLength(text)
+    if (this.#flushScheduled) return
+    this.#flushScheduled = true
+    process.nextTick(this.#scheduledFlush)
+  }
+
+  /** Writes now what would otherwise be written at the end of the tick. */
+  flush(): void {
+    if (!this.#isQueued) this.flushForEnd()
+  }
+
+  /** As {@link flush}, also before this response has its turn: it is going to end, and no more will come. */
+  flushForEnd(): void {
+    const text = this.#text
+    this.clear()
+    if (text === '' || !this.#isWritable()) return
+    // Middleware that wraps write may return nothing, which is no "no": 'drain' would not come.
+    if (this.#res.write(text) === false || this.#res.writableNeedDrain) this.#awaitDrain()
+    this.#onWrite()
+  }
+
+  clear(): void {
+    this.#text = ''
+    this.#bytes = 0
+  }
+
+  /**
+   * Calls `listener` once, when {@link needsDrain} is over; never, if the response ends first.
+   *
+   * @returns a function that takes the listener back.
+   */
+  onDrain(listener: () => void): () => void {
+    this.#drainListeners.add(listener)
+    return () => this.#drainListeners.delete(listener)
+  }
+
+  get #isQueued(): boolean {
+    return this.#res.socket === null
+  }
+
+  readonly #scheduledFlush = () => {
+    this.#flushScheduled = false
+    this.flush()
+  }
+
+  #awaitDrain(): void {
+    if (this.#needsDrain) return
+    this.#needsDrain = true
+    this.#res.once('drain', this.#drained)
+  }
+
+  readonly #drained = () => {
+    this.#needsDrain = false
+    // Another listener may have filled it again.
+    if (this.#res.writableNeedDrain) return this.#awaitDrain()
+    this.flush()
+    const listeners = [...this.#drainListeners]
+    this.#drainListeners.clear()
+    for (const listener of listeners) listener()
+  }
+}
