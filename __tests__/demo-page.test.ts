@@ -256,6 +256,72 @@ describeInBrowser('the page', () => {
       await gauge(page, '1 of 5 slots used: 1 by this page, 0 elsewhere.')
     })
 
+    test('opens one stream a card, however fast it is clicked, and none for a card that is gone', async () => {
+      const { page } = await visit()
+      await openStreams(page, 1)
+      await cardOf(page, 1).getByRole('button', { name: 'Close stream 1' }).click()
+      await gauge(page, '0 of 5 slots used.')
+      const again = cardOf(page, 1).getByRole('button', { name: 'Open again stream 1' })
+      // Two clicks in one task of the page: a double click, faster than any connection can be reserved.
+      await again.evaluate((button: { click(): void }) => {
+        button.click()
+        button.click()
+      })
+      await state(page, 1, 'Open')
+      await gauge(page, '1 of 5 slots used: 1 by this page, 0 elsewhere.')
+      await cardOf(page, 1).getByRole('button', { name: 'Close stream 1' }).click()
+      await gauge(page, '0 of 5 slots used.')
+
+      const remove = await cardOf(page, 1).getByRole('button', { name: 'Remove stream 1' }).elementHandle()
+      await again.evaluate((button: { click(): void }, other) => {
+        button.click()
+        ;(other as unknown as { click(): void }).click()
+      }, remove)
+      await cardOf(page, 1).waitFor({ state: 'detached' })
+      await openStreams(page, 5)
+      await gauge(page, '5 of 5 slots used: 5 by this page, 0 elsewhere.')
+    })
+
+    test('opens none for a user who logs out at that moment, and holds no connection for it', async () => {
+      const { page } = await visit()
+      for (let round = 0; round < 5; round += 1) {
+        await page.evaluate(() => {
+          const { document } = globalThis as unknown as {
+            document: { getElementById(id: string): { click(): void } }
+          }
+          document.getElementById('open-stream').click()
+          document.getElementById('log-out').click()
+        })
+        await page.getByLabel('Name').waitFor()
+        await logIn(page, 'viewer')
+      }
+      await openStreams(page, 5)
+      await gauge(page, '5 of 5 slots used: 5 by this page, 0 elsewhere.')
+    })
+
+    test('says so when another tab has changed the login', async () => {
+      const { context, demo, page } = await visit()
+      await openStreams(page, 1)
+      const tab = await newTab(context, demo.url)
+      await tab.getByRole('button', { name: 'Log out' }).click()
+      await page.getByText('You are logged out').waitFor()
+      await logIn(tab, 'admin', 'ivy')
+      await logIn(page, 'viewer', 'jim')
+      await tab.getByText('Another tab logged in as jim').waitFor()
+    })
+
+    test('logs out as soon as it can when the server is out of reach', async () => {
+      const { context, page } = await visit()
+      await openStreams(page, 1)
+      await context.setOffline(true)
+      await page.getByRole('button', { name: 'Log out' }).click()
+      await page.getByText('The server does not answer').waitFor()
+      await context.setOffline(false)
+      await page.getByText('The server does not answer').waitFor({ state: 'hidden' })
+      await page.reload()
+      await page.getByLabel('Name').waitFor()
+    })
+
     test('says that a lost one waits to come back, and it does', async () => {
       const { app } = createApp({ publicDir: PUBLIC_DIR })
       const { server, url } = await serve(app)
@@ -333,6 +399,9 @@ describeInBrowser('the page', () => {
       await gauge(page, '6 of 10 slots used: 5 by this page, 1 elsewhere.')
       await page.getByRole('button', { name: 'Ask' }).click()
       await notice.getByText('6 of 10 slots are used').waitFor()
+      // The question is far below it, and the answer to the click must be seen there.
+      const { y = -1 } = (await notice.boundingBox()) ?? {}
+      expect(y).toBeGreaterThanOrEqual(0)
 
       await cardOf(page, 2).getByRole('button', { name: 'Close stream 2' }).click()
       await notice.waitFor({ state: 'hidden' })
@@ -553,6 +622,42 @@ describeInBrowser('the page', () => {
       const [, tokens, of] = /event: answer\.ended\ndata: \{"tokens":(\d+),"of":(\d+)/.exec(admin.text) ?? []
       expect(await stopped.textContent()).toContain(`after ${tokens} of ${of} tokens`)
       expect(Number(tokens)).toBeLessThan(Number(of))
+    })
+
+    test('tells the news of a stopped answer neither beside the next one nor to the next user', async () => {
+      const { demo, page } = await visit('viewer', { tokenDelayMs: 50 })
+      // The news are late, so that there is time to ask again.
+      await page.route('**/slots', async (route) => {
+        await new Promise((resolve) => setTimeout(resolve, 300))
+        await route.continue().catch(() => {})
+      })
+      const ask = page.getByRole('button', { name: 'Ask' })
+      const stop = page.getByRole('button', { name: 'Stop' })
+      await ask.click()
+      await page.getByText(/^[2-9] tokens$/).waitFor()
+      await stop.click()
+      await ask.click()
+      await page.getByText(/^\d\d tokens$/).waitFor()
+      expect(await page.getByText('Answering…').count()).toBe(1)
+      expect(await page.getByText(/^Stopped/).count()).toBe(0)
+
+      await page.getByRole('button', { name: 'Log out' }).click()
+      await page.getByLabel('Name').waitFor()
+      await logIn(page, 'viewer', 'mallory')
+      await page.getByText('of 5 slots used').waitFor()
+      await eventually(async () => ((await demo.whoami(ALICE)) as { used: number }).used === 0)
+      expect(await page.getByText(/^Stopped/).count()).toBe(0)
+    })
+
+    test('stops before an answer began, and says so', async () => {
+      const { page } = await visit()
+      await page.route('**/ask', async (route) => {
+        await new Promise((resolve) => setTimeout(resolve, 500))
+        await route.continue().catch(() => {})
+      })
+      await page.getByRole('button', { name: 'Ask' }).click()
+      await page.getByRole('button', { name: 'Stop' }).click()
+      await page.getByText('Stopped before an answer began.').waitFor()
     })
 
     test('shows a mistake beside the field, and a refusal as it is', async () => {

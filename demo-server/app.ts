@@ -94,8 +94,9 @@ export function createApp({ tokenDelayMs = 60, publicDir }: DemoOptions = {}): D
           signal,
           delayMs: tokenDelayMs,
           onEnd: (end) => {
-            if (ends.size >= 1000) ends.clear()
+            ends.delete(key)
             ends.set(key, { id, ...end })
+            if (ends.size > 1000) ends.delete([...ends.keys()][0] ?? '')
             bus.publish({ event: 'answer.ended', data: { ...end, askedBy: name } })
           },
         }),

@@ -7,7 +7,8 @@ export function usage(origin: string): string {
     curl -N -H 'Authorization: Bearer admin:root' ${origin}/events
 
   Ask it something (about requests, streams, uptime, load or memory):
-    curl -N -H 'Authorization: Bearer viewer:alice' --json '{"question": "How many requests have you seen?"}' ${origin}/ask
+    curl -N -H 'Authorization: Bearer viewer:alice' -H 'Content-Type: application/json' \\
+      -d '{"question": "How many requests have you seen?"}' ${origin}/ask
 
   See how many streams you hold; one over the cap is refused with 429:
     curl -H 'Authorization: Bearer viewer:alice' ${origin}/whoami

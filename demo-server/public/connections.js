@@ -22,6 +22,13 @@ export async function reserveConnection() {
   return undefined
 }
 
+/** Whether one of the five is free now. */
+export async function hasFreeConnection() {
+  if (!navigator.locks) return heldHere < FOR_STREAMS
+  const { held } = await navigator.locks.query()
+  return held.filter(({ name }) => name.startsWith('stream-connection-')).length < FOR_STREAMS
+}
+
 function reserveHere() {
   if (heldHere >= FOR_STREAMS) return undefined
   heldHere += 1

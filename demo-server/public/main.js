@@ -1,5 +1,5 @@
 import { call, Refusal, Starved } from './api.js'
-import { FOR_STREAMS, reserveConnection } from './connections.js'
+import { FOR_STREAMS, hasFreeConnection, reserveConnection } from './connections.js'
 import { announce, byId, el, showFieldError } from './dom.js'
 import { EventTable } from './event-table.js'
 import { showGauge } from './gauge.js'
@@ -14,11 +14,21 @@ const LOOK_AFTER_MS = 60
 /** Who is logged in: `{ name, role, events }`, or undefined. */
 let caller
 let cards = []
+/** Cards for which a connection is being reserved: a second click must not open a second stream. */
+const reserving = new Set()
 let lastNumber = 0
 let lookTimer
 let lastLook = 0
+/** Counts logins and logouts: what was asked before one says nothing of who is here after it. */
+let logins = 0
+/** Whether a logout is still to be told to the server. */
+let isLeaving = false
 const table = new EventTable()
-const question = new Question({ reserve, onChange: lookSoon })
+const question = new Question({
+  reserve,
+  onChange: lookSoon,
+  onStarved: () => explainConnections('The answer would take the sixth.'),
+})
 
 // --- logging in and out
 
@@ -34,17 +44,17 @@ byId('login-form').addEventListener('submit', async (event) => {
     return
   }
   showFieldError(field)
+  isLeaving = false
+  logins += 1
   await look()
 })
 
 byId('log-out').addEventListener('click', async () => {
   // The streams first: a logout that waits for a connection would never get one.
+  isLeaving = true
+  logins += 1
   leave()
-  try {
-    await call('logout', { method: 'POST', body: {} })
-  } catch (error) {
-    return explain(error)
-  }
+  showView(false)
   await look()
 })
 
@@ -85,21 +95,37 @@ function showView(isLoggedIn) {
 async function look() {
   clearTimeout(lookTimer)
   try {
+    if (isLeaving) {
+      await call('logout', { method: 'POST', body: {} })
+      isLeaving = false
+    }
     const usedHere = slotsHere()
     lastLook += 1
     const number = lastLook
-    const seen = await call('slots')
-    if (seen.name !== caller?.name || seen.role !== caller?.role) enter(seen)
+    const asked = logins
+    const seen = await call('slots').catch((error) => {
+      if (asked === logins) throw error
+    })
+    if (asked !== logins) return undefined
+    if (seen.name !== caller?.name || seen.role !== caller?.role) {
+      const before = caller
+      enter(seen)
+      if (before) showNotice('login', ...changedBy(`Another tab logged in as ${seen.name}`, before))
+    }
     // An answer that a newer look has overtaken would turn the gauge back.
     if (number === lastLook) showGauge(seen, Math.min(usedHere, slotsHere()))
     hideNotice('call')
+    await hideNoticeOfConnections()
     return seen
   } catch (error) {
     if (error instanceof Refusal && error.status === 401) {
-      if (caller || byId('login').hidden) {
+      const before = caller
+      if (before || byId('login').hidden) {
         leave()
         showView(false)
       }
+      hideNotice('call')
+      if (before) showNotice('login', ...changedBy('You are logged out', before))
     } else explain(error)
     return undefined
   } finally {
@@ -109,13 +135,19 @@ async function look() {
 }
 
 function lookAgain() {
-  if (document.hidden || !byId('login').hidden) lookTimer = setTimeout(lookAgain, LOOK_EVERY_MS)
+  const isIdle = !byId('login').hidden && byId('notice').dataset.about !== 'call'
+  if (document.hidden || isIdle) lookTimer = setTimeout(lookAgain, LOOK_EVERY_MS)
   else look()
 }
 
 function lookSoon() {
   clearTimeout(lookTimer)
   lookTimer = setTimeout(lookAgain, LOOK_AFTER_MS)
+}
+
+/** What to say when this tab's login was changed, as all tabs share one cookie. */
+function changedBy(title, { name }) {
+  return [title, `All tabs of a browser share the login, so the streams of ${name} were closed here.`]
 }
 
 function slotsHere() {
@@ -127,8 +159,13 @@ function slotsHere() {
 byId('open-stream').addEventListener('click', () => openStream())
 
 async function openStream(again) {
-  const release = await reserve()
-  if (release === undefined) return
+  const owner = caller
+  if (!owner || reserving.has(again)) return
+  if (again) reserving.add(again)
+  const release = await reserve().finally(() => reserving.delete(again))
+  // Much may have happened meanwhile: a logout, another login, the card removed.
+  const isWanted = caller === owner && (!again || cards.includes(again))
+  if (release === undefined || !isWanted) return release?.()
   const card = again ?? addCard()
   card.open(release ?? undefined)
 }
@@ -233,7 +270,14 @@ function showNotice(about, title, text) {
 /** Hides the notice, if it is about this. */
 function hideNotice(about) {
   const notice = byId('notice')
-  if (!about || notice.dataset.about === about) notice.hidden = true
+  if (about && notice.dataset.about !== about) return
+  notice.hidden = true
+  delete notice.dataset.about
+}
+
+/** Another tab may have given a connection back. */
+async function hideNoticeOfConnections() {
+  if (byId('notice').dataset.about === 'stream' && (await hasFreeConnection())) hideNotice('stream')
 }
 
 byId('notice-dismiss').addEventListener('click', () => {

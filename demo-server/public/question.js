@@ -14,15 +14,19 @@ export class Question {
   #state = byId('answer-state')
   #tokens = 0
   #controller
+  /** Counts answers, and what ends them: the news of an old one must not be told of a new one. */
+  #runs = 0
 
   /**
    * @param connections.reserve resolves to what gives a connection back, to null if the server is to refuse, or to
    *   undefined if there is none to have.
    * @param connections.onChange called when an answer starts or stops to hold a slot.
+   * @param connections.onStarved called when the server answered although there was no connection to spare.
    */
-  constructor({ reserve, onChange }) {
+  constructor({ reserve, onChange, onStarved }) {
     this.reserve = reserve
     this.onChange = onChange
+    this.onStarved = onStarved
     byId('ask-form').addEventListener('submit', (event) => {
       event.preventDefault()
       if (!this.#controller) this.#run()
@@ -40,6 +44,7 @@ export class Question {
   }
 
   clear() {
+    this.#runs += 1
     this.stop()
     this.#answer.textContent = ''
     this.#answer.hidden = true
@@ -51,6 +56,7 @@ export class Question {
 
   async #run() {
     this.clear()
+    const run = this.#runs
     const controller = new AbortController()
     this.#controller = controller
     const release = await this.reserve()
@@ -71,6 +77,10 @@ export class Question {
       if (!response.ok) throw await Refusal.from(response)
       answerId = response.headers.get('X-Answer-Id')
       this.onChange()
+      if (release === null) {
+        this.onStarved()
+        controller.abort()
+      }
       const isComplete = await this.#read(response.body)
       this.#state.textContent = isComplete ? 'The answer is complete.' : NO_COMING_BACK
     } catch (error) {
@@ -79,7 +89,7 @@ export class Question {
       release?.()
       this.#end()
     }
-    if (controller.signal.aborted) await this.#showCancelled(answerId)
+    if (controller.signal.aborted) await this.#showCancelled(run, answerId)
   }
 
   /** Shows the words as they come. Returns whether the last one came. */
@@ -129,11 +139,17 @@ export class Question {
   }
 
   /** What the server says of the answer that was left: only it knows whether the work ended. */
-  async #showCancelled(answerId) {
+  async #showCancelled(run, answerId) {
+    if (run !== this.#runs) return
+    if (!answerId) {
+      this.#state.textContent = 'Stopped before an answer began.'
+      return
+    }
     this.#state.textContent = 'Stopped. Asking the server what became of its work…'
     for (let tries = 0; tries < 10; tries += 1) {
       const { answered } = await call('slots').catch(() => ({}))
-      if (answerId && answered?.id === answerId) {
+      if (run !== this.#runs) return
+      if (answered?.id === answerId) {
         const { tokens, of } = answered
         this.#state.textContent =
           tokens < of
@@ -143,6 +159,7 @@ export class Question {
         return
       }
       await new Promise((resolve) => setTimeout(resolve, 100))
+      if (run !== this.#runs) return
     }
     this.#state.textContent = 'Stopped. The server did not say what became of its work.'
   }

@@ -19,6 +19,7 @@ export class StreamCard extends EventTarget {
   withheld = { count: 0 }
   #source
   #release
+  #asking
   #names
   #openedAt = 0
   #arrivals = []
@@ -55,7 +56,10 @@ export class StreamCard extends EventTarget {
     )
     this.element.firstChild.setAttribute('aria-labelledby', heading.id)
     this.#toggle.addEventListener('click', () => (this.isActive ? this.close() : onToggle(this)))
-    this.#remove.addEventListener('click', () => this.dispatchEvent(new Event('remove')))
+    this.#remove.addEventListener('click', () => {
+      this.#asking?.abort()
+      this.dispatchEvent(new Event('remove'))
+    })
     this.#show('closed', 'Not opened yet.')
   }
 
@@ -66,6 +70,7 @@ export class StreamCard extends EventTarget {
 
   /** @param release gives back the connection it may hold; without one it may not stay open. */
   open(release) {
+    this.#asking?.abort()
     this.#release = release
     this.#arrivals = []
     this.#count = 0
@@ -135,6 +140,7 @@ export class StreamCard extends EventTarget {
   /** EventSource keeps the answer to itself, so the page asks the same with fetch and shows what comes. */
   async #askWhy(source) {
     const controller = new AbortController()
+    this.#asking = controller
     const timer = setTimeout(() => controller.abort(), CALL_TIMEOUT_MS)
     let details
     try {
@@ -171,6 +177,7 @@ export class StreamCard extends EventTarget {
   }
 
   #end(state, note) {
+    this.#asking?.abort()
     this.#source?.close()
     this.#release?.()
     this.#release = undefined

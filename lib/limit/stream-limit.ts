@@ -125,7 +125,9 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
 function limitReached(identifier: string, limit: number, held: number) {
   return streamError(
     'ERR_STREAM_LIMIT',
-    `You have ${held} of ${limit} allowed streams open (policy "${identifier}"). Close one, then try again.`,
+    limit === 0
+      ? `You may not open a stream here (policy "${identifier}").`
+      : `You have ${held} of ${limit} allowed streams open (policy "${identifier}"). Close one, then try again.`,
     {
       // https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (draft 10): a quota of streams
       // that are open at once, of which none remains. There is no Retry-After, as nobody knows when one closes.
