@@ -1,4 +1,4 @@
-// Makes docs/demo.png anew: `npm run screenshot`. With a folder, `npm run screenshot -- /tmp/shots`, it also puts
+// Makes docs/demo.png anew: `npm run screenshot`. With a folder, `npm run screenshot -- shots`, it also puts
 // there every view in both themes, wide and narrow, to be looked at.
 import { mkdirSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
