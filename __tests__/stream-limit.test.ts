@@ -114,8 +114,13 @@ describe('the cap', () => {
   )
 
   test('may be 0, which refuses everybody, or Infinity', async () => {
-    const closed = await supertest(createApp({ limit: 0 }).app).get('/events').set('user', 'alice')
-    expect([closed.status, closed.body.detail]).toEqual([429, 'You may not open a stream here (policy "sse").'])
+    const closed = await supertest(createApp({ limit: 0 }).app)
+      .get('/events')
+      .set('user', 'alice')
+    expect([closed.status, closed.body.detail]).toEqual([
+      429,
+      'You may not open a stream here (policy "sse").',
+    ])
     const unlimited = await serve(createApp({ limit: Infinity }).app)
     for (let i = 0; i < 8; i++) expect((await open(`${unlimited.url}/events`, as('alice'))).status).toBe(200)
   })
