@@ -13,6 +13,8 @@ import { never } from './support/sources.js'
 
 const events = defineEvents({ n: true })
 const MB = 1024 * 1024
+/** What a slow reader reads at a time. */
+const STEP = 300_000
 
 /** An app that streams `source` to each client, with the given stall timeout. */
 async function stream(source: () => Iterable<{ event: string; data: unknown }>, stallTimeoutMs: number) {
@@ -111,13 +113,14 @@ test('a reader that stops after the end of the response is cut as well', async (
 })
 
 test('a slow reader of one 12 MB event is healthy as long as it makes progress', async () => {
-  const { app, results } = await stream(() => [{ event: 'n', data: 'x'.repeat(12 * MB) }], 200)
+  const { app, results } = await stream(() => [{ event: 'n', data: 'x'.repeat(12 * MB) }], 1500)
   const { url } = await serve(app)
   const client = await open(url)
-  // It reads 1 MB and rests 100 ms, six times as long as the stall timeout in all.
-  let allowed = MB
+  // It reads 300 KB and rests 100 ms, nearly three times as long as the stall timeout in all. The kernel takes the
+  // bytes in lumps of more than 1 MB, so each leaves a busy machine a second to spare.
+  let allowed = STEP
   const rest = setInterval(() => {
-    allowed += MB
+    allowed += STEP
     client.response.resume()
   }, 100)
   client.response.on('data', () => {
@@ -131,7 +134,7 @@ test('a slow reader of one 12 MB event is healthy as long as it makes progress',
 })
 
 test('nor is one over TLS, where a write of 12 MB is done at once or not at all', async () => {
-  const { app, results } = await stream(() => [{ event: 'n', data: 'x'.repeat(12 * MB) }], 300)
+  const { app, results } = await stream(() => [{ event: 'n', data: 'x'.repeat(12 * MB) }], 1500)
   const { private: key, cert } = await generate([{ name: 'commonName', value: 'localhost' }])
   const server = createServer({ key, cert }, app)
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -141,10 +144,10 @@ test('nor is one over TLS, where a write of 12 MB is done at once or not at all'
     rejectUnauthorized: false,
   })
   let received = 0
-  let allowed = MB
-  // It reads 1 MB and rests 100 ms, four times as long as the stall timeout in all.
+  let allowed = STEP
+  // As slowly as the reader above.
   const rest = setInterval(() => {
-    allowed += MB
+    allowed += STEP
     socket.resume()
   }, 100)
   socket.on('data', (data) => {
