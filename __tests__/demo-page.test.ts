@@ -689,6 +689,7 @@ describeInBrowser('the page', () => {
       await logIn(page, 'admin')
       await openStreams(page, 2)
       await cardOf(page, 2).getByRole('button', { name: 'Close stream 2' }).click()
+      await gauge(page, '1 of 5 slots used: 1 by this page, 0 elsewhere.')
       const root = { Authorization: 'Bearer admin:alice' }
       for (let held = 0; held < 4; held += 1) await demo.watch(root)
       await gauge(page, '5 of 5 slots used: 1 by this page, 4 elsewhere.')
