@@ -1,5 +1,6 @@
 import type { Request, Response } from 'express'
 import { badOption, type StreamError } from '../errors.js'
+import { isLimit } from '../is-limit.js'
 import { MemoryStore } from './memory-store.js'
 import { warnOfUnknownOptions } from './misuse.js'
 import type { SlotStore } from './slot-store.js'
@@ -72,11 +73,6 @@ export type StreamLimitConfig = {
 
 const DEFAULT_LIMIT = 5
 const A_LIMIT = 'an integer >= 0 or Infinity'
-
-/** Whether a value is an integer >= 0 or Infinity. */
-export function isLimit(value: unknown): value is number {
-  return value === Infinity || (Number.isSafeInteger(value) && (value as number) >= 0)
-}
 
 /** Checks the options once, when the limiter is made, so that a mistake stops the start and not a request. */
 export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLimitConfig {

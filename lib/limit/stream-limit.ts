@@ -2,12 +2,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { inspect } from 'node:util'
 import type { Request, Response } from 'express'
 import { isRefusal, streamError } from '../errors.js'
+import { isLimit } from '../is-limit.js'
 import { isPromise } from '../is-promise.js'
 import { isResponseOver, onResponseClose } from '../response-close.js'
 import { warnOfMisuse } from './misuse.js'
 import { createSlotIds } from './slot-ids.js'
 import { SlotLease } from './slot-lease.js'
-import { isLimit, resolveStreamLimitOptions, type StreamLimitOptions } from './stream-limit-options.js'
+import { resolveStreamLimitOptions, type StreamLimitOptions } from './stream-limit-options.js'
 
 type Next = (error?: unknown) => void
 

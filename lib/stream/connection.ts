@@ -188,14 +188,9 @@ export class GuardedConnection extends Connection {
     return () => this.#endListeners.delete(listener)
   }
 
-  /**
-   * Calls `listener` once, when the response has closed or its socket has died. Not for one that is over already.
-   *
-   * @returns a function that takes the listener back.
-   */
-  onOver(listener: () => void): () => void {
+  /** Calls `listener` once, when the response has closed or its socket has died. Not if it is over already. */
+  onOver(listener: () => void): void {
     this.#overListeners.add(listener)
-    return () => this.#overListeners.delete(listener)
   }
 
   /**

@@ -1,4 +1,4 @@
-import { streamError } from '../errors.js'
+import { badOption, streamError } from '../errors.js'
 import type { GuardedConnection } from './connection.js'
 import type { WithholdReason } from './frame-event.js'
 import type { Projection } from './viewer-events.js'
@@ -8,6 +8,12 @@ import type { Projection } from './viewer-events.js'
  * event has not been checked. What it throws reaches the caller of `streamEvents` or `push`.
  */
 export type OnWithhold = (event: unknown, why: WithholdReason) => void
+
+/** @throws TypeError for an `onWithhold` that cannot be called. */
+export function checkOnWithhold(where: string, onWithhold: unknown): void {
+  if (onWithhold === undefined || typeof onWithhold === 'function') return
+  throw badOption(`${where}: onWithhold`, onWithhold, 'a function (event, why) => void, or leave it out')
+}
 
 /** What stands between a session and the wire. */
 export interface Gate {

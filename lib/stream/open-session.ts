@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { DefaultSessionState, Session } from 'better-sse'
 import { badOption } from '../errors.js'
+import { isLimit } from '../is-limit.js'
 import { GuardedConnection } from './connection.js'
-import { noWhitelist, type OnWithhold } from './gate.js'
+import { checkOnWithhold, noWhitelist, type OnWithhold } from './gate.js'
 import { GuardedSession } from './guarded-session.js'
 import { checkStreamable, checkStreamHeaders, headersSent, type StreamHeaders } from './stream-head.js'
 import { projectionsOf, type ViewerEvents } from './viewer-events.js'
@@ -135,16 +136,10 @@ function checkOptions(options: OpenSessionOptions<unknown>): void {
       'an integer from 1 to 2147483647, in milliseconds, or Infinity',
     )
   }
-  if (
-    maxPushedBytes !== undefined &&
-    maxPushedBytes !== Infinity &&
-    !(Number.isSafeInteger(maxPushedBytes) && maxPushedBytes >= 0)
-  ) {
+  if (maxPushedBytes !== undefined && !isLimit(maxPushedBytes)) {
     throw badOption('openSession: maxPushedBytes', maxPushedBytes, 'an integer >= 0 or Infinity')
   }
-  if (onWithhold !== undefined && typeof onWithhold !== 'function') {
-    throw badOption('openSession: onWithhold', onWithhold, 'a function (event, why) => void, or leave it out')
-  }
+  checkOnWithhold('openSession', onWithhold)
   if (headers !== undefined) checkStreamHeaders(headers)
 }
 

@@ -1,7 +1,7 @@
 import type { Session } from 'better-sse'
 import { badOption } from '../errors.js'
 import { EventPump, type StreamResult } from './event-pump.js'
-import { gateOf, type OnWithhold } from './gate.js'
+import { checkOnWithhold, gateOf, type OnWithhold } from './gate.js'
 import type { StreamSource } from './stream-source.js'
 
 /** Options of {@link streamEvents}. */
@@ -62,13 +62,7 @@ function checkStreamEventsOptions({ end, strict, onWithhold, signal }: StreamEve
   if (strict !== undefined && typeof strict !== 'boolean') {
     throw badOption('streamEvents: strict', strict, 'true or false')
   }
-  if (onWithhold !== undefined && typeof onWithhold !== 'function') {
-    throw badOption(
-      'streamEvents: onWithhold',
-      onWithhold,
-      'a function (event, why) => void, or leave it out',
-    )
-  }
+  checkOnWithhold('streamEvents', onWithhold)
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw badOption('streamEvents: signal', signal, 'an AbortSignal, or leave it out')
   }
