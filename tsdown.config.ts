@@ -14,6 +14,8 @@ export default defineConfig({
   // through an import that says so (TS1479).
   inputOptions: (options, _format, { cjsDts }) => ({
     ...options,
+    // No comments that say which file a piece came from: of a copied-in one that may be a path of this machine.
+    experimental: { ...options.experimental, attachDebugInfo: 'none' },
     plugins: cjsDts ? [options.plugins, typesOfBetterSseAreEsm] : options.plugins,
   }),
 })
