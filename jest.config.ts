@@ -6,6 +6,7 @@ const config: Config = {
   // Sources import each other as './x.js', which is what Node needs; jest loads the .ts behind it.
   moduleNameMapper: {
     '^express-sse-guard$': '<rootDir>/lib/index.ts',
+    '^express-sse-guard/(.*)$': '<rootDir>/lib/$1.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
   transform: {

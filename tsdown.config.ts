@@ -1,7 +1,7 @@
 import { defineConfig } from 'tsdown'
 
 export default defineConfig({
-  entry: { index: 'lib/index.ts' },
+  entry: { index: 'lib/index.ts', redis: 'lib/redis.ts', testing: 'lib/testing.ts' },
   format: ['esm', 'cjs'],
   platform: 'node',
   target: 'node20',

@@ -30,7 +30,8 @@ function edges(from: (file: string) => boolean, to: (file: string) => boolean): 
 const inLimit = (file: string) => file.startsWith('limit/')
 const inStream = (file: string) => file.startsWith('stream/')
 const isIndex = (file: string) => file === 'index.ts'
-const isShared = (file: string) => !file.includes('/') && !isIndex(file)
+const isEntry = (file: string) => ['index.ts', 'redis.ts', 'testing.ts'].includes(file)
+const isShared = (file: string) => !file.includes('/') && !isEntry(file)
 
 describe('the imports of lib', () => {
   test('are all found', () => {
@@ -57,8 +58,14 @@ describe('the imports of lib', () => {
     expect(edges(inStream, inLimit)).toEqual([])
   })
 
-  test('never lead to the index, which is for users', () => {
-    expect(edges(() => true, isIndex)).toEqual([])
+  test('never lead to an entry, which is for users', () => {
+    expect(edges(() => true, isEntry)).toEqual([])
+  })
+
+  test('lead from the index to nothing of Redis', () => {
+    const reached = new Set(['index.ts'])
+    for (const file of reached) for (const imported of importsOf.get(file) ?? []) reached.add(imported)
+    expect([...reached].filter((file) => file.includes('redis'))).toEqual([])
   })
 
   test('lead from the shared files to neither half', () => {

@@ -11,14 +11,23 @@
  *
  * **Answers.** Each method may answer at once or with a promise. Answering at once spares the request a tick.
  *
- * **Errors.** A method that throws or rejects says "I do not know". The limiter then answers 503
- * (`ERR_STREAM_STORE`) to an `acquire` and releases the slot id, as the acquire may have happened all the
- * same; an error from `release` is reported with `process.emitWarning` and otherwise ignored.
+ * **Errors.** A method that throws or rejects says "I do not know", and the limiter takes the store for away. It
+ * then does as `whenStoreDown` says, and calls nothing but one `count` now and then, until that answers. Then it
+ * renews the leases of its open streams, puts back those that are lost with `acquire(key, slotId, Infinity)`, and
+ * releases what has closed meanwhile, or whose acquire may have happened although its answer was lost. A method
+ * that never settles is not taken for an error: a store that asks a server sets itself a time limit.
  *
- * **Time.** A store owns no timer. A store that is shared between processes gives each slot an expiry and
- * forgets it when `renew` did not come in time; one that lives and dies with its process needs none.
+ * **Time.** A store owns no timer. A store that is shared between processes gives each slot an expiry, says in
+ * `leaseMs` how long that is, and forgets a slot that `renew` did not come for in time; one that lives and dies with
+ * its process needs none of this.
  */
 export interface SlotStore {
+  /**
+   * How many milliseconds a slot lives after its acquire or its last renewal. The limiter renews three times in that
+   * time. Absent: slots live until they are released, and nothing is renewed. With it, `renew` is needed.
+   */
+  readonly leaseMs?: number
+
   /**
    * Takes a slot for `key` if fewer than `limit` are held, in one step that no other acquire can divide:
    * of K simultaneous calls against a limit of N, exactly N are granted.
@@ -39,7 +48,10 @@ export interface SlotStore {
   /** How many slots `key` holds now; 0 for a key never seen. Never negative. */
   count(key: string): number | Promise<number>
 
-  /** Extends leases that are still open, and says of each, in the same order, how it stands. */
+  /**
+   * Extends leases that are still open by `leaseMs` from now, and says of each, in the same order, how it stands.
+   * There may be many: all that this process holds. A slot that is not held is never brought back by it.
+   */
   renew?(leases: readonly Lease[]): readonly LeaseState[] | Promise<readonly LeaseState[]>
 
   /** Ends all slots of `key` and returns their ids. A later `renew` of one of them answers 'kicked'. */
@@ -47,6 +59,13 @@ export interface SlotStore {
 
   /** The slots that `key` holds now, oldest first. */
   list?(key: string): readonly HeldSlot[] | Promise<readonly HeldSlot[]>
+
+  /**
+   * Calls `onEnded` with the ids of slots that were evicted or kicked by any process, soon after that, so that their
+   * streams need not wait for the next renewal. Called at most once by each limiter, when it is made. Notices may get
+   * lost: `renew` says the same.
+   */
+  watch?(onEnded: (slotIds: readonly string[], state: 'evicted' | 'kicked') => void): void
 
   /** Lets go of connections and the like. No other method is called afterwards. */
   close?(): void | Promise<void>

@@ -1,8 +1,10 @@
 import type { Request, Response } from 'express'
 import { badOption, type StreamError } from '../errors.js'
 import { isLimit } from '../is-limit.js'
+import { isTimerMs } from '../is-timer-ms.js'
 import { MemoryStore } from './memory-store.js'
 import { warnOfUnknownOptions } from './misuse.js'
+import type { WhenStoreDown } from './slot-keeper.js'
 import type { SlotStore } from './slot-store.js'
 
 /**
@@ -43,6 +45,19 @@ export interface StreamLimitOptions {
   store?: SlotStore | undefined
 
   /**
+   * What happens to new streams while the store does not answer (open ones are never cut for that):
+   *
+   * - `'local'`: this process counts its own streams in memory, against the same limit. With N processes a user has
+   *   at most N times the limit.
+   * - `'allow'`: every stream is let through, up to `capacity`.
+   * - `'refuse'`: 503 `ERR_STREAM_STORE`.
+   *
+   * The beginning is warned of once, with `process.emitWarning`. Once the store answers again, it is told of all
+   * streams that are open. Default: `'local'`.
+   */
+  whenStoreDown?: WhenStoreDown | undefined
+
+  /**
    * How many streams this limiter holds open in this process, over all keys; beyond it 503
    * `ERR_STREAM_CAPACITY`, before the store is asked. An integer >= 0 or `Infinity`. Default: `Infinity`.
    */
@@ -79,7 +94,8 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
   if (typeof options !== 'object' || options === null) {
     throw badOption('streamLimit: options', options, 'an object with at least a keyGenerator')
   }
-  const { keyGenerator, limit, store, capacity, identifier, handler, skip, ...unknown } = options
+  const { keyGenerator, limit, store, whenStoreDown, capacity, identifier, handler, skip, ...unknown } =
+    options
   if (typeof keyGenerator !== 'function') {
     throw badOption(
       'streamLimit: keyGenerator',
@@ -93,6 +109,16 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
       store,
       'an object with acquire, release and count, such as new MemoryStore()',
     )
+  }
+  if (store?.leaseMs !== undefined && !(isTimerMs(store.leaseMs) && typeof store.renew === 'function')) {
+    throw badOption(
+      'streamLimit: leaseMs of the store',
+      store.leaseMs,
+      'an integer from 1 to 2147483647, in milliseconds, together with a method renew; or leave it out',
+    )
+  }
+  if (whenStoreDown !== undefined && !['local', 'allow', 'refuse'].includes(whenStoreDown)) {
+    throw badOption('streamLimit: whenStoreDown', whenStoreDown, "'local', 'allow' or 'refuse'")
   }
   if (capacity !== undefined && !isLimit(capacity))
     throw badOption('streamLimit: capacity', capacity, A_LIMIT)
@@ -113,6 +139,7 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
     limit: resolveLimit(limit),
     keyGenerator,
     store: store ?? new MemoryStore(),
+    whenStoreDown: whenStoreDown ?? 'local',
     capacity: capacity ?? Infinity,
     identifier: identifier ?? 'sse',
     skip: skip ?? (() => false),

@@ -5,8 +5,10 @@ import { isRefusal, streamError } from '../errors.js'
 import { isLimit } from '../is-limit.js'
 import { isPromise } from '../is-promise.js'
 import { isResponseOver, onResponseClose } from '../response-close.js'
+import { endStream } from '../stream-end.js'
 import { warnOfMisuse } from './misuse.js'
 import { createSlotIds } from './slot-ids.js'
+import { SlotKeeper } from './slot-keeper.js'
 import { SlotLease } from './slot-lease.js'
 import { resolveStreamLimitOptions, type StreamLimitOptions } from './stream-limit-options.js'
 
@@ -20,7 +22,10 @@ type Next = (error?: unknown) => void
  */
 export interface StreamLimit {
   (req: IncomingMessage, res: ServerResponse, next: Next): Promise<void>
-  /** How many slots `key` holds in the store now, over all processes that share it. Rejects if the store does. */
+  /**
+   * How many slots `key` holds in the store now, over all processes that share it; while the store is away, how many
+   * this process holds. Rejects if the store does.
+   */
   count(key: string): Promise<number>
   /** How many streams this limiter holds open in this process. */
   readonly open: number
@@ -40,8 +45,9 @@ export interface StreamLimit {
  * @throws TypeError when an option cannot work; it quotes the value and says what to give instead.
  */
 export function streamLimit(options: StreamLimitOptions): StreamLimit {
-  const { limit, keyGenerator, store, capacity, identifier, handler, skip } =
+  const { limit, keyGenerator, store, whenStoreDown, capacity, identifier, handler, skip } =
     resolveStreamLimitOptions(options)
+  const keeper = new SlotKeeper(store, whenStoreDown, identifier)
   const nextSlotId = createSlotIds()
   const counted = new WeakSet<ServerResponse>()
   let open = 0
@@ -67,11 +73,11 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
           if (isResponseOver(req, res)) return
-          const lease = new SlotLease(store, key, nextSlotId())
-          const answer = lease.acquire(cap)
+          const lease = new SlotLease(key, nextSlotId(), cap, (reason) => endStream(res, reason))
+          const answer = keeper.acquire(lease)
           const grant = isPromise(answer) ? await answer : answer
           if (!grant.granted) throw limitReached(identifier, cap, grant.held)
-          if (isResponseOver(req, res)) return lease.release()
+          if (isResponseOver(req, res)) return keeper.release(lease)
           place.hold(lease)
         } finally {
           place.leaveUnlessHeld()
@@ -99,7 +105,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
       isLeft = true
       if (held) open -= 1
       else opening -= 1
-      held?.release()
+      if (held) keeper.release(held)
     }
     const stopWaiting = onResponseClose(req, res, leave)
     return {
@@ -118,7 +124,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
   }
 
   return Object.defineProperties(streamLimitMiddleware, {
-    count: { value: async (key: string) => store.count(key), enumerable: true },
+    count: { value: (key: string) => keeper.count(key), enumerable: true },
     open: { get: () => open, enumerable: true },
   }) as typeof streamLimitMiddleware & StreamLimit
 }

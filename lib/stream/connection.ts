@@ -2,13 +2,17 @@ import { type IncomingMessage, ServerResponse } from 'node:http'
 import { Connection } from 'better-sse'
 import { streamError } from '../errors.js'
 import { isResponseOver, onResponseClose } from '../response-close.js'
+import { onStreamEnd, type StreamEnd, streamEndOf } from '../stream-end.js'
 import { Outbox } from './outbox.js'
 import { createRequestView, NO_QUERY } from './request-view.js'
 import { StallWatch } from './stall-watch.js'
 import { type StreamHeaders, writeStreamHead } from './stream-head.js'
 
-/** Why a connection is over: the client left, the application ended the response, or the client stopped reading. */
-export type ConnectionEnd = 'client' | 'aborted' | 'stalled'
+/**
+ * Why a connection is over: the client left, the application ended the response, the client stopped reading, or the
+ * limiter ended the stream.
+ */
+export type ConnectionEnd = 'client' | 'aborted' | 'stalled' | StreamEnd
 
 export interface ConnectionOptions {
   headers: StreamHeaders
@@ -69,7 +73,7 @@ export class GuardedConnection extends Connection {
     this.response = { status: 200 } as Response
 
     if (isResponseOver(req, res)) {
-      this.#endedBy = 'client'
+      this.#endedBy = streamEndOf(res) ?? 'client'
       return
     }
     writeStreamHead(res, options.headers)
@@ -81,6 +85,7 @@ export class GuardedConnection extends Connection {
     readBody(req)
     this.#takeOverEnd()
     onResponseClose(req, res, () => this.#close())
+    onStreamEnd(res, () => this.end())
   }
 
   /** Whether a write would still reach the wire. */
@@ -91,7 +96,7 @@ export class GuardedConnection extends Connection {
 
   /** Why nothing can be written any more; undefined while something can. */
   get endedBy(): ConnectionEnd | undefined {
-    return this.#endedBy ?? (this.writable ? undefined : 'aborted')
+    return this.#endedBy ?? (this.writable ? undefined : (streamEndOf(this.#res) ?? 'aborted'))
   }
 
   /** Whether the response has closed, or is being cut. */
@@ -224,7 +229,7 @@ export class GuardedConnection extends Connection {
   }
 
   #close(): void {
-    this.#endedBy ??= this.#leftByClient() ? 'client' : 'aborted'
+    this.#endedBy ??= streamEndOf(this.#res) ?? (this.#leftByClient() ? 'client' : 'aborted')
     this.#stallWatch.stop()
     this.#outbox.clear()
     if (this.#opened) this.#tellOver()

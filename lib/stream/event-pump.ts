@@ -28,7 +28,9 @@ export interface StreamResult {
    * - `'source'`: the source ended, and all of it was handed to the operating system (with `end: false`: written);
    * - `'client'`: the client left, or it was a HEAD;
    * - `'aborted'`: the application ended the response, or the `signal` option aborted;
-   * - `'stalled'`: the socket accepted no byte for `stallTimeoutMs`.
+   * - `'stalled'`: the socket accepted no byte for `stallTimeoutMs`;
+   * - `'evicted'`: its slot went to another stream of the same user;
+   * - `'kicked'`: all streams of its user were ended.
    */
   endedBy: 'source' | ConnectionEnd
 }

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { DefaultSessionState, Session } from 'better-sse'
 import { badOption } from '../errors.js'
 import { isLimit } from '../is-limit.js'
+import { isTimerMs } from '../is-timer-ms.js'
 import { GuardedConnection } from './connection.js'
 import { checkOnWithhold, noWhitelist, type OnWithhold } from './gate.js'
 import { GuardedSession } from './guarded-session.js'
@@ -121,7 +122,7 @@ export async function openSession<State = DefaultSessionState>(
 function checkOptions(options: OpenSessionOptions<unknown>): void {
   const { retry, keepAlive, headers, stallTimeoutMs, maxPushedBytes, onWithhold } = options
   for (const [name, value] of Object.entries({ retry, keepAlive })) {
-    if (value !== undefined && value !== null && !isTimer(value)) {
+    if (value !== undefined && value !== null && !isTimerMs(value)) {
       throw badOption(
         `openSession: ${name}`,
         value,
@@ -129,7 +130,7 @@ function checkOptions(options: OpenSessionOptions<unknown>): void {
       )
     }
   }
-  if (stallTimeoutMs !== undefined && stallTimeoutMs !== Infinity && !isTimer(stallTimeoutMs)) {
+  if (stallTimeoutMs !== undefined && stallTimeoutMs !== Infinity && !isTimerMs(stallTimeoutMs)) {
     throw badOption(
       'openSession: stallTimeoutMs',
       stallTimeoutMs,
@@ -144,6 +145,3 @@ function checkOptions(options: OpenSessionOptions<unknown>): void {
 }
 
 /** What a 32-bit timer can wait; longer overflows, in browsers and in Node, and fires at once. */
-function isTimer(value: number): boolean {
-  return Number.isInteger(value) && value >= 1 && value <= 2 ** 31 - 1
-}

@@ -1,0 +1,219 @@
+import { inspect } from 'node:util'
+import { isPromise } from '../is-promise.js'
+import { CommandTimeouts } from './command-timeouts.js'
+import { ACQUIRE, COUNT, ENDED, KICK, RELEASE, RENEW, type RedisScript } from './redis-scripts.js'
+import { createSlotNames, type SlotNames } from './redis-slot-names.js'
+import {
+  type RedisStoreOptions,
+  resolveRedisStoreOptions,
+  type SendCommandCluster,
+} from './redis-store-options.js'
+import type { AcquireOptions, Grant, Lease, LeaseState, SlotStore } from './slot-store.js'
+
+/** Leases in one batch: enough to share the cost of a round trip, few enough not to hold Redis up (some 0.3 ms). */
+const BATCH = 256
+
+const STATE_OF: Readonly<Record<string, LeaseState>> = {
+  '0': 'lost',
+  '1': 'renewed',
+  e: 'evicted',
+  k: 'kicked',
+}
+
+/**
+ * Slots in Redis 6.2 or later (or Valkey), shared by all processes that use the same `prefix`: the limit holds over all
+ * of them, exactly.
+ *
+ * A slot is a member of its key's sorted set, with its expiry by the clock of Redis as score. Each step is a Lua
+ * script; one that Redis does not know (after a restart, or SCRIPT FLUSH) is sent along once. Redis may be a single one
+ * or a cluster: all that a script touches is under one hash tag.
+ *
+ * It rejects with what the client rejects with, or when Redis has not answered within `commandTimeoutMs`.
+ */
+export class RedisStore implements SlotStore {
+  readonly leaseMs: number
+  readonly #send: SendCommandCluster
+  readonly #subscribe: RedisStoreOptions['subscribe']
+  readonly #channel: string
+  readonly #lease: string
+  readonly #namesOf: (key: string) => SlotNames
+  readonly #timeouts: CommandTimeouts
+
+  /** @throws TypeError when an option cannot work; it quotes the value and says what to give instead. */
+  constructor(options: RedisStoreOptions) {
+    const { send, subscribe, prefix, leaseMs, commandTimeoutMs, hashKeys } = resolveRedisStoreOptions(options)
+    this.leaseMs = leaseMs
+    this.#send = send
+    this.#subscribe = subscribe
+    this.#channel = `${prefix}ended`
+    this.#lease = String(leaseMs)
+    this.#namesOf = createSlotNames(prefix, hashKeys)
+    this.#timeouts = new CommandTimeouts(commandTimeoutMs)
+  }
+
+  async acquire(key: string, slotId: string, limit: number, options?: AcquireOptions): Promise<Grant> {
+    const { slots, history } = this.#namesOf(key)
+    const evict = options?.evictOldest ? '1' : ''
+    // Lua reads 'inf', but not 'Infinity'.
+    const most = limit === Infinity ? 'inf' : String(limit)
+    const args = [slotId, most, this.#lease, evict, this.#notices]
+    const [granted, held, ...evicted] = listOf(await this.#run(ACQUIRE, [slots, history], args))
+    return {
+      granted: numberOf(granted) === 1,
+      held: numberOf(held),
+      ...(evicted.length > 0 && { evicted: evicted.map(String) }),
+    }
+  }
+
+  async release(key: string, slotId: string): Promise<void> {
+    const { slots, history } = this.#namesOf(key)
+    await this.#run(RELEASE, [slots, history], [slotId])
+  }
+
+  async count(key: string): Promise<number> {
+    return numberOf(await this.#run(COUNT, [this.#namesOf(key).slots], []))
+  }
+
+  async renew(leases: readonly Lease[]): Promise<readonly LeaseState[]> {
+    const states = await this.#runBatched(leases, (names) => names.slots, RENEW, [this.#lease])
+    const lost = [...states.keys()].filter((index) => states[index] === 'lost')
+    if (lost.length > 0) {
+      const absent = lost.map((index) => leases[index] as Lease)
+      const found = await this.#runBatched(absent, (names) => names.history, ENDED, [])
+      for (const [at, index] of lost.entries()) states[index] = found[at] as LeaseState
+    }
+    return states
+  }
+
+  async kick(key: string): Promise<readonly string[]> {
+    const { slots, history } = this.#namesOf(key)
+    return listOf(await this.#run(KICK, [slots, history], [this.#lease, this.#notices])).map(String)
+  }
+
+  watch(onEnded: (slotIds: readonly string[], state: 'evicted' | 'kicked') => void): void {
+    const onMessage = (message: unknown) => {
+      const [, mark, ids] = /^([ek]):(.+)$/.exec(String(message)) ?? []
+      if (mark && ids) onEnded(ids.split(' '), mark === 'e' ? 'evicted' : 'kicked')
+    }
+    try {
+      const done = this.#subscribe?.(this.#channel, onMessage)
+      if (isPromise(done)) done.then(undefined, warnOfNoNotices)
+    } catch (error) {
+      warnOfNoNotices(error)
+    }
+  }
+
+  /** The channel of notices, if there are any. */
+  get #notices(): string {
+    return this.#subscribe ? this.#channel : ''
+  }
+
+  /** Runs a script that answers with one character for each lease, in batches that each are under one hash tag. */
+  async #runBatched(
+    leases: readonly Lease[],
+    nameOf: (names: SlotNames) => string,
+    script: RedisScript,
+    args: readonly string[],
+  ): Promise<LeaseState[]> {
+    const states = new Array<LeaseState>(leases.length)
+    await Promise.all(
+      this.#batch(leases, nameOf).map(async ({ idsOf, indexesOf }) => {
+        const ids = [...idsOf.values()].flatMap((ofKey) => [String(ofKey.length), ...ofKey])
+        const reply = String(await this.#run(script, [...idsOf.keys()], [...args, ...ids]))
+        const indexes = [...indexesOf.values()].flat()
+        for (const [at, index] of indexes.entries()) states[index] = stateOf(reply[at])
+      }),
+    )
+    return states
+  }
+
+  #batch(leases: readonly Lease[], nameOf: (names: SlotNames) => string): Batch[] {
+    const batches: Batch[] = []
+    const open = new Map<number, Batch>()
+    for (const [index, { key, slotId }] of leases.entries()) {
+      const names = this.#namesOf(key)
+      let batch = open.get(names.tag)
+      if (!batch || batch.size >= BATCH) {
+        batch = { idsOf: new Map(), indexesOf: new Map(), size: 0 }
+        batches.push(batch)
+        open.set(names.tag, batch)
+      }
+      const name = nameOf(names)
+      const ids = batch.idsOf.get(name)
+      if (ids) {
+        ids.push(slotId)
+        batch.indexesOf.get(name)?.push(index)
+      } else {
+        batch.idsOf.set(name, [slotId])
+        batch.indexesOf.set(name, [index])
+      }
+      batch.size += 1
+    }
+    return batches
+  }
+
+  #run(script: RedisScript, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#timeouts.limit(this.#evaluate(script, keys, args))
+  }
+
+  async #evaluate(
+    { lua, sha1, isReadOnly }: RedisScript,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<unknown> {
+    const key = keys[0] as string
+    const rest = [String(keys.length), ...keys, ...args]
+    try {
+      return await this.#send({ key, isReadOnly, command: ['EVALSHA', sha1, ...rest] })
+    } catch (error) {
+      // In a cluster SCRIPT LOAD would reach one node of many, so the script itself goes along.
+      if (!isUnknownScript(error)) throw error
+      return this.#send({ key, isReadOnly, command: ['EVAL', lua, ...rest] })
+    }
+  }
+}
+
+interface Batch {
+  /** The slot ids under each name in Redis. */
+  readonly idsOf: Map<string, string[]>
+  /** Where each of them stands in the list of leases. */
+  readonly indexesOf: Map<string, number[]>
+  size: number
+}
+
+function isUnknownScript(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('NOSCRIPT')
+}
+
+function listOf(reply: unknown): readonly unknown[] {
+  if (Array.isArray(reply)) return reply
+  throw strangeReply(reply)
+}
+
+function numberOf(reply: unknown): number {
+  const number = Number(reply)
+  if (reply === null || reply === '' || Number.isNaN(number)) throw strangeReply(reply)
+  return number
+}
+
+function stateOf(character: string | undefined): LeaseState {
+  const state = STATE_OF[character ?? '']
+  if (state) return state
+  throw strangeReply(character)
+}
+
+function strangeReply(reply: unknown): TypeError {
+  return new TypeError(
+    `sendCommand resolved with ${inspect(reply, { depth: 0 })}; let it return what the client's own call returns`,
+  )
+}
+
+function warnOfNoNotices(error: unknown): void {
+  const text = error instanceof Error ? error.message : inspect(error, { depth: 0 })
+  process.emitWarning(
+    `RedisStore could not subscribe: ${text}. Streams end with the next renewal instead of at once.`,
+    {
+      type: 'StreamLimitWarning',
+    },
+  )
+}

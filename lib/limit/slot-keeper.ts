@@ -1,0 +1,204 @@
+import { streamError } from '../errors.js'
+import { isPromise } from '../is-promise.js'
+import type { StreamEnd } from '../stream-end.js'
+import { isMissing, LeaseRenewal } from './lease-renewal.js'
+import { MemoryStore } from './memory-store.js'
+import type { SlotLease } from './slot-lease.js'
+import type { Grant, SlotStore } from './slot-store.js'
+import { checkGrant } from './store-answers.js'
+import { StoreOutage } from './store-outage.js'
+
+/** What happens to new streams while the store is away. See `StreamLimitOptions.whenStoreDown`. */
+export type WhenStoreDown = 'local' | 'allow' | 'refuse'
+
+const CONSEQUENCES: Readonly<Record<WhenStoreDown, string>> = {
+  local: 'Until it is back, this process counts for itself, against the same limit.',
+  allow: 'Until it is back, this process lets every stream through.',
+  refuse: 'Until it is back, this process refuses new streams with 503.',
+}
+
+/** How many slots are released at the same time once the store is back. */
+const RELEASES_AT_ONCE = 100
+
+/**
+ * Holds the slots of one limiter: takes them from the store, keeps them there while their streams are open, and gives
+ * each back once. While the store is away it stands in for it.
+ */
+export class SlotKeeper {
+  readonly #store: SlotStore
+  readonly #whenStoreDown: WhenStoreDown
+  /** All leases of open streams, oldest first. */
+  readonly #held = new Map<string, SlotLease>()
+  /** The slots among them, by key, as a store of this process alone would count them. */
+  readonly #here = new MemoryStore()
+  /** Slots that the store may still have although their streams have closed while it was away. */
+  readonly #unreleased = new Map<string, SlotLease>()
+  readonly #renewal: LeaseRenewal
+  readonly #outage: StoreOutage
+  #probeKey = ''
+
+  constructor(store: SlotStore, whenStoreDown: WhenStoreDown, identifier: string) {
+    this.#store = store
+    this.#whenStoreDown = whenStoreDown
+    this.#renewal = new LeaseRenewal(store, this.#held, {
+      onEnd: (lease, reason) => this.#end(lease, reason),
+      onFailure: (error) => this.#fail(error),
+    })
+    this.#outage = new StoreOutage(
+      () => this.#recover(),
+      store.leaseMs ?? Infinity,
+      `${CONSEQUENCES[whenStoreDown]} (policy "${identifier}")`,
+    )
+    store.watch?.((slotIds, reason) => {
+      for (const slotId of slotIds) {
+        const lease = this.#held.get(slotId)
+        if (lease) this.#end(lease, reason)
+      }
+    })
+  }
+
+  /**
+   * Takes the slot of a lease; at once if the store answers at once.
+   *
+   * @throws ERR_STREAM_STORE when the store is away and `whenStoreDown` is 'refuse'.
+   */
+  acquire(lease: SlotLease): Grant | Promise<Grant> {
+    const { key, slotId, limit } = lease
+    const held = this.#here.count(key)
+    // What this process holds alone is enough to refuse. So a user in a reconnect loop costs the store nothing, and
+    // a store that has lost its data lets nobody past the limit of one process.
+    if (held >= limit) return { granted: false, held }
+    if (this.#outage.isDown) return this.#acquireHere(lease)
+    const overdue = this.#renewal.catchUp()
+    if (overdue) return overdue.then(() => this.acquire(lease))
+    try {
+      const answer = this.#store.acquire(key, slotId, limit)
+      if (!isPromise(answer)) return this.#take(lease, checkGrant(answer))
+      return Promise.resolve(answer)
+        .then(checkGrant)
+        .then(
+          (grant) => this.#take(lease, grant),
+          (error) => this.#acquireInstead(lease, error),
+        )
+    } catch (error) {
+      return this.#acquireInstead(lease, error)
+    }
+  }
+
+  /** Gives a slot back. Once: a second call does nothing. Never throws. */
+  release(lease: SlotLease): void {
+    const { key, slotId } = lease
+    if (!this.#held.delete(slotId)) return
+    if (this.#held.size === 0) this.#renewal.stop()
+    this.#here.release(key, slotId)
+    if (lease.stored === 'yes' || lease.stored === 'maybe') this.#releaseInStore(lease)
+  }
+
+  /** How many slots a key holds in the store; while it is away, in this process. */
+  async count(key: string): Promise<number> {
+    return this.#outage.isDown ? this.#here.count(key) : this.#store.count(key)
+  }
+
+  /** The store has answered. */
+  #take(lease: SlotLease, grant: Grant): Grant {
+    if (!grant.granted) return grant
+    lease.stored = 'yes'
+    const { granted, held } = this.#hold(lease, lease.limit)
+    if (!granted) {
+      // Others were let in meanwhile by a store that knew less than this process.
+      this.#releaseInStore(lease)
+      return { granted, held }
+    }
+    // It knows fewer slots than are held in this process alone: it has lost some.
+    if (grant.held < held && !this.#outage.isDown) this.#renewal.runNow()
+    return grant
+  }
+
+  /** The store has failed, and whether it has taken the slot is unknown. */
+  #acquireInstead(lease: SlotLease, error: unknown): Grant {
+    this.#fail(error, lease.key)
+    lease.stored = 'maybe'
+    let isGranted = false
+    try {
+      const grant = this.#acquireHere(lease, error)
+      isGranted = grant.granted
+      return grant
+    } finally {
+      if (!isGranted) this.#releaseInStore(lease)
+    }
+  }
+
+  #acquireHere(lease: SlotLease, cause?: unknown): Grant {
+    if (this.#whenStoreDown === 'refuse') {
+      throw streamError(
+        'ERR_STREAM_STORE',
+        'Open streams cannot be counted right now. Try again later.',
+        cause === undefined ? {} : { cause },
+      )
+    }
+    return this.#hold(lease, this.#whenStoreDown === 'allow' ? Infinity : lease.limit)
+  }
+
+  #hold(lease: SlotLease, limit: number): Grant {
+    const grant = this.#here.acquire(lease.key, lease.slotId, limit)
+    if (grant.granted) {
+      this.#held.set(lease.slotId, lease)
+      if (!this.#outage.isDown) this.#renewal.start()
+    }
+    return grant
+  }
+
+  #releaseInStore(lease: SlotLease): void {
+    const { key, slotId } = lease
+    if (this.#outage.isDown) {
+      this.#unreleased.set(slotId, lease)
+      return
+    }
+    const onFailure = (error: unknown) => {
+      this.#fail(error, key)
+      this.#unreleased.set(slotId, lease)
+    }
+    try {
+      const done = this.#store.release(key, slotId)
+      if (isPromise(done)) done.then(undefined, onFailure)
+    } catch (error) {
+      onFailure(error)
+    }
+  }
+
+  /** Its slot is gone, and free for another stream, while its own may still be closing. */
+  #end(lease: SlotLease, reason: StreamEnd): void {
+    lease.stored = 'ended'
+    this.#here.release(lease.key, lease.slotId)
+    lease.end(reason)
+  }
+
+  #fail(error: unknown, key?: string): void {
+    const [oldest] = this.#held.values()
+    this.#probeKey = key ?? oldest?.key ?? this.#probeKey
+    this.#outage.begin(error)
+    this.#renewal.stop()
+  }
+
+  /** Brings a store that was away up to date. Streams that open meanwhile are still counted here, and put there last. */
+  async #recover(): Promise<void> {
+    await this.#store.count(this.#probeKey)
+    do {
+      await this.#renewal.run()
+      await this.#releaseLate()
+    } while (this.#unreleased.size > 0 || [...this.#held.values()].some(isMissing))
+    if (this.#held.size > 0) this.#renewal.start()
+  }
+
+  async #releaseLate(): Promise<void> {
+    const leases = [...this.#unreleased.values()]
+    for (let first = 0; first < leases.length; first += RELEASES_AT_ONCE) {
+      await Promise.all(
+        leases.slice(first, first + RELEASES_AT_ONCE).map(async ({ key, slotId }) => {
+          await this.#store.release(key, slotId)
+          this.#unreleased.delete(slotId)
+        }),
+      )
+    }
+  }
+}

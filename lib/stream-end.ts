@@ -1,0 +1,50 @@
+import type { ServerResponse } from 'node:http'
+
+/**
+ * Why a stream was ended from outside: its slot went to somebody else (`'evicted'`), or somebody ended all streams of
+ * its user (`'kicked'`).
+ */
+export type StreamEnd = 'evicted' | 'kicked'
+
+/** Under this key a response keeps its reason and who listens. `Symbol.for`, as the package may be loaded twice. */
+const STREAM_END = Symbol.for('express-sse-guard.streamEnd')
+
+interface Ending {
+  reason?: StreamEnd
+  listener?: (reason: StreamEnd) => void
+}
+
+function endingOf(res: ServerResponse): Ending {
+  const marked = res as { [STREAM_END]?: Ending }
+  marked[STREAM_END] ??= {}
+  return marked[STREAM_END]
+}
+
+/**
+ * Ends the stream on a response: here the limiter, which knows why, meets the session, which knows how. A response
+ * that no session has taken (yet) is destroyed, since its slot is gone. The first reason stays.
+ */
+export function endStream(res: ServerResponse, reason: StreamEnd): void {
+  const ending = endingOf(res)
+  if (ending.reason) return
+  ending.reason = reason
+  if (ending.listener) {
+    try {
+      ending.listener(reason)
+    } catch {
+      // Middleware that wraps `res.end` threw. The response has ended all the same, and nobody is left to tell.
+    }
+  } else if (res.socket) res.destroy()
+  // Pipelined behind another response it has no socket yet, and could not be destroyed.
+  else res.req.socket.destroy()
+}
+
+/** Why the stream on a response was ended from outside, if it was. */
+export function streamEndOf(res: ServerResponse): StreamEnd | undefined {
+  return (res as { [STREAM_END]?: Ending })[STREAM_END]?.reason
+}
+
+/** Calls `listener` instead of destroying the response when its stream is to end. */
+export function onStreamEnd(res: ServerResponse, listener: (reason: StreamEnd) => void): void {
+  endingOf(res).listener = listener
+}
