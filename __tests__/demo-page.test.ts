@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { source as axe } from 'axe-core'
+import { MemoryStore } from 'express-sse-guard'
 import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from 'playwright-core'
 import { createApp, type DemoOptions } from '../demo-server/app.js'
 import { findChromium, launchChromium } from './support/browser.js'
@@ -47,7 +48,7 @@ describe('the server part of the page', () => {
 
     await demo.watch(ALICE)
     const Cookie = `other=1; ${cookie.split(';')[0]}`
-    expect(await demo.whoami({ Cookie })).toEqual({ name: 'alice', role: 'viewer', used: 1, cap: 5 })
+    expect(await demo.whoami({ Cookie })).toMatchObject({ name: 'alice', role: 'viewer', used: 1, cap: 5 })
     // The header is what the caller said last and most clearly.
     expect(await demo.whoami({ Cookie, ...BOB })).toMatchObject({ name: 'bob' })
     expect((await demo.get('/whoami', { Cookie, Authorization: 'Bearer nobody' })).status).toBe(401)
@@ -254,6 +255,15 @@ describeInBrowser('the page', () => {
       curl.close()
       await tab.close()
       await gauge(page, '1 of 5 slots used: 1 by this page, 0 elsewhere.')
+    })
+
+    test('tells which process answers, and how far its count reaches', async () => {
+      let isShared = true
+      const { demo, page } = await visit('viewer', { store: new MemoryStore(), isShared: () => isShared })
+      const answers = `Process ${process.pid} on port ${new URL(demo.url).port} answers.`
+      await gauge(page, `${answers} Slots are counted over all processes on the same Redis.`)
+      isShared = false
+      await gauge(page, `${answers} It counts slots by itself.`)
     })
 
     test('opens one stream a card, however fast it is clicked, and none for a card that is gone', async () => {

@@ -16,16 +16,13 @@ const support = (file: string) => readFileSync(join(__dirname, 'support', file),
 
 describe('the tarball', () => {
   test('holds the build, what npm shows of it, and nothing else', () => {
-    expect([...packed.files].sort()).toEqual([
-      'CHANGELOG.md',
-      'LICENSE',
-      'README.md',
-      'dist/index.cjs',
-      'dist/index.d.cts',
-      'dist/index.d.ts',
-      'dist/index.js',
-      'package.json',
-    ])
+    const entries = ['index', 'redis', 'testing'].flatMap((name) =>
+      ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${name}.${ending}`),
+    )
+    const isShared = (file: string) => /^dist\/[a-z-]+-[\w-]{8}\.(js|cjs|d\.ts|d\.cts)$/.test(file)
+    expect(packed.files.filter((file) => !isShared(file)).sort()).toEqual(
+      ['CHANGELOG.md', 'LICENSE', 'README.md', ...entries, 'package.json'].sort(),
+    )
   })
 
   test('names no folder of the machine it was built on', () => {
@@ -37,17 +34,54 @@ describe('the tarball', () => {
   })
 
   test.each(['index.js', 'index.cjs'])('needs http-errors, better-sse and Node to run %s', (file) => {
-    expect(importsOf(file).filter((name) => !isBuiltin(name))).toEqual(['better-sse', 'http-errors'])
+    expect(reachedFrom(file).packages).toEqual(['better-sse', 'http-errors'])
+  })
+
+  test.each(['redis.js', 'redis.cjs', 'testing.js', 'testing.cjs'])(
+    'needs http-errors and Node to run %s',
+    (file) => {
+      expect(reachedFrom(file).packages).toEqual(['http-errors'])
+    },
+  )
+
+  test.each(['index.js', 'index.cjs'])('loads no code for Redis, and none for tests, with %s', (file) => {
+    const isOfAnother = (text: string) => /EVALSHA|ZADD|node:assert|MAX_REAL_LEASE/.test(text)
+    expect(reachedFrom(file).files.filter(({ text }) => isOfAnother(text))).toEqual([])
+    expect(
+      reachedFrom(file.replace('index', 'redis')).files.filter(({ text }) => isOfAnother(text)),
+    ).not.toEqual([])
+    expect(
+      reachedFrom(file.replace('index', 'testing')).files.filter(({ text }) => isOfAnother(text)),
+    ).not.toEqual([])
   })
 
   test.each(['index.d.ts', 'index.d.cts'])('needs the types of its peers and of Node in %s', (file) => {
-    expect(importsOf(file).filter((name) => !name.startsWith('node:'))).toEqual(['better-sse', 'express'])
+    expect(reachedFrom(file).packages).toEqual(['better-sse', 'express'])
   })
 
-  function importsOf(file: string): string[] {
-    const text = readFileSync(join(packed.folder, 'dist', file), 'utf8')
-    const { importedFiles } = ts.preProcessFile(text, true, true)
-    return [...new Set(importedFiles.map(({ fileName }) => fileName))].sort()
+  test.each(['redis.d.ts', 'redis.d.cts'])('needs no types of a client of Redis in %s', (file) => {
+    expect(reachedFrom(file).packages).toEqual([])
+  })
+
+  /** The files that are loaded with one of them, and the packages they need. */
+  function reachedFrom(file: string) {
+    const files = new Map<string, string>()
+    const packages = new Set<string>()
+    const visit = (name: string): void => {
+      if (files.has(name)) return
+      const text = readFileSync(join(packed.folder, 'dist', name), 'utf8')
+      files.set(name, text)
+      for (const { fileName } of ts.preProcessFile(text, true, true).importedFiles) {
+        if (!fileName.startsWith('.')) packages.add(fileName)
+        else if (!file.includes('.d.')) visit(fileName.slice(2))
+        else visit(fileName.slice(2).replace(/\.(c?)js$/, '.d.$1ts'))
+      }
+    }
+    visit(file)
+    return {
+      files: [...files].map(([name, text]) => ({ name, text })),
+      packages: [...packages].filter((name) => !isBuiltin(name)).sort(),
+    }
   }
 })
 
@@ -108,6 +142,75 @@ describe('a program on the packed package', () => {
         console.log(JSON.stringify(await visit(express, parts)))`,
     })
     expect(JSON.parse(await packed.node(project, 'main.mjs'))).toEqual(VISITED)
+  })
+})
+
+describe('the other entries of the packed package', () => {
+  const SHARED = `
+    const store = new RedisStore({ sendCommand: async () => [1, 1] })
+    store.acquire('alice', '1', 5).then(({ granted }) => console.log(granted))`
+  const TESTED = `
+    describeSlotStore('MemoryStore', () => new MemoryStore(), require('node:test'))`
+
+  test('work as ES modules', async () => {
+    const project = packed.project('entries-esm', {
+      'package.json': '{ "type": "module" }',
+      'redis.js': `import { RedisStore } from 'express-sse-guard/redis'${SHARED}`,
+      'testing.js': `
+        import { createRequire } from 'node:module'
+        import { MemoryStore } from 'express-sse-guard'
+        import { describeSlotStore } from 'express-sse-guard/testing'
+        const require = createRequire(import.meta.url)${TESTED}`,
+    })
+    expect(await packed.node(project, 'redis.js')).toBe('true\n')
+    expect(await packed.node(project, '--test', 'testing.js')).toMatch(/# fail 0/)
+  })
+
+  test('work as CommonJS modules', async () => {
+    const project = packed.project('entries-cjs', {
+      'package.json': '{ "type": "commonjs" }',
+      'redis.js': `const { RedisStore } = require('express-sse-guard/redis')${SHARED}`,
+      'testing.js': `
+        const { MemoryStore } = require('express-sse-guard')
+        const { describeSlotStore } = require('express-sse-guard/testing')${TESTED}`,
+    })
+    expect(await packed.node(project, 'redis.js')).toBe('true\n')
+    expect(await packed.node(project, '--test', 'testing.js')).toMatch(/# fail 0/)
+  })
+
+  test('may end a stream through a limiter of the one copy whose session is of the other', async () => {
+    const project = packed.project('entries-mixed', {
+      'main.mjs': `
+        import { createRequire } from 'node:module'
+        import express from 'express'
+        import { MemoryStore, streamLimit } from 'express-sse-guard'
+        const require = createRequire(import.meta.url)
+        const { defineEvents, openSession, streamEvents } = require('express-sse-guard')
+        let end
+        class Store extends MemoryStore {
+          acquire(key, slotId, limit) {
+            this.slotId = slotId
+            return super.acquire(key, slotId, limit)
+          }
+          watch(onEnded) {
+            end = () => onEnded([this.slotId], 'kicked')
+          }
+        }
+        const app = express()
+        app.get('/', streamLimit({ keyGenerator: () => 'a', store: new Store() }), async (req, res) => {
+          const session = await openSession(req, res, { events: defineEvents({ a: true }) })
+          setImmediate(() => end())
+          const { endedBy } = await streamEvents(session, async function* (signal) {
+            await new Promise((resolve) => signal.addEventListener('abort', resolve))
+          })
+          console.log(endedBy)
+          server.close()
+        })
+        const server = app.listen(0, '127.0.0.1', async () => {
+          await (await fetch('http://127.0.0.1:' + server.address().port)).text()
+        })`,
+    })
+    expect(await packed.node(project, 'main.mjs')).toBe('kicked\n')
   })
 })
 

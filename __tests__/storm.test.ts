@@ -11,6 +11,7 @@ import {
 } from 'express-sse-guard'
 import { get, type RawClient, raw } from './support/clients.js'
 import { eventually } from './support/eventually.js'
+import { randomFrom } from './support/random.js'
 import { serve } from './support/server.js'
 
 const CONNECTIONS = 2000
@@ -209,15 +210,4 @@ function countOf(text: string, pattern: RegExp): number {
 
 function timers(): number {
   return process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
-}
-
-/** A small generator of random numbers that can be repeated (mulberry32). */
-function randomFrom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
 }

@@ -9,7 +9,7 @@ export interface Facts {
   /** Slots that the asker holds, that of the answer included. */
   used: number
   cap: number
-  /** Open streams of all users. */
+  /** Open streams of all users in this process. */
   open: number
 }
 
@@ -26,7 +26,7 @@ const TOPICS: readonly { about: string; asked: RegExp; say: (facts: Facts) => st
     about: 'streams',
     asked: /\bstreams?\b|\bslots?\b|\bcap\b|\blimits?\b/i,
     say: ({ used, cap, open }) =>
-      `You hold ${used} of ${cap} slots, this answer included; all users together have ${open} open.`,
+      `You hold ${used} of ${cap} slots, this answer included; in this process all users together have ${open} open.`,
   },
   {
     about: 'uptime',

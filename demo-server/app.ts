@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import type { Socket } from 'node:net'
 import express, { type Express } from 'express'
-import { openSession, problemJson, streamEvents, streamLimit } from 'express-sse-guard'
+import { openSession, problemJson, type SlotStore, streamEvents, streamLimit } from 'express-sse-guard'
 import createError from 'http-errors'
 import { type AnswerEnd, answer, speak } from './answer.js'
 import { EventBus } from './event-bus.js'
@@ -10,6 +11,7 @@ import { logIn, logOut } from './login.js'
 import { servePage } from './page.js'
 import { ProcessLoad } from './process-load.js'
 import { questionOf, readQuestion } from './question.js'
+import { StreamsHere } from './streams-here.js'
 import { watchTraffic } from './traffic.js'
 import { usage } from './usage.js'
 import { adminEvents, adminNames, answerEvents, viewerEvents, viewerNames } from './viewer-events.js'
@@ -21,6 +23,10 @@ export interface DemoOptions {
   tokenDelayMs?: number
   /** The folder of the page, which a browser gets on `/`. Default: none, and it gets the text that curl gets. */
   publicDir?: string
+  /** Where the slots live, if several processes share them. Default: the memory of this process. */
+  store?: SlotStore | undefined
+  /** Whether the store is there now. Default: always. */
+  isShared?: (() => boolean) | undefined
 }
 
 /** The demo, not listening yet. */
@@ -29,31 +35,41 @@ export interface Demo {
   /** Starts the figures that come every second. */
   start(): void
   stop(): void
+  /** How many streams are open. */
+  readonly open: number
 }
 
 /** Builds the demo. The cap is `SSE_MAX_PER_USER`, or 5. */
-export function createApp({ tokenDelayMs = 60, publicDir }: DemoOptions = {}): Demo {
+export function createApp({
+  tokenDelayMs = 60,
+  publicDir,
+  store,
+  isShared = () => store !== undefined,
+}: DemoOptions = {}): Demo {
   const bus = new EventBus()
   /** How each user's latest answer ended: who left it sees here that the work on it ended too. */
   const ends = new Map<string, AnswerEnd & { id: string }>()
   const traffic = watchTraffic(bus)
   const processLoad = new ProcessLoad(bus)
-  const limit = streamLimit({ keyGenerator: (_req, res) => callerOf(res).key })
+  const limit = streamLimit({ keyGenerator: (_req, res) => callerOf(res).key, store })
+  const here = new StreamsHere()
   // What streamLimit has just read, and found to be a number.
   const cap = Number(process.env.SSE_MAX_PER_USER ?? 5)
 
-  async function slotsOf({ name, role, key }: Caller) {
+  async function slotsOf({ name, role, key }: Caller, { localPort: port }: Socket) {
+    const used = await limit.count(key)
+    const { pid } = process
     // No cap is null in JSON, which has no Infinity.
-    return { name, role, used: await limit.count(key), cap }
+    return { name, role, used, usedHere: here.count(key), cap, shared: isShared(), pid, port }
   }
 
   const app = express()
   app.disable('x-powered-by')
   // The page looks every second, which would hide all other traffic, so it comes before the watch.
-  app.get('/slots', identify, async (_req, res) => {
+  app.get('/slots', identify, async (req, res) => {
     const caller = callerOf(res)
     const events = caller.role === 'admin' ? adminNames : viewerNames
-    res.json({ ...(await slotsOf(caller)), events, answered: ends.get(caller.key) })
+    res.json({ ...(await slotsOf(caller, req.socket)), events, answered: ends.get(caller.key) })
   })
   app.use(traffic.middleware)
 
@@ -67,11 +83,11 @@ export function createApp({ tokenDelayMs = 60, publicDir }: DemoOptions = {}): D
   app.post('/login', express.json(), logIn)
   app.post('/logout', express.json(), logOut)
 
-  app.get('/whoami', identify, async (_req, res) => {
-    res.json(await slotsOf(callerOf(res)))
+  app.get('/whoami', identify, async (req, res) => {
+    res.json(await slotsOf(callerOf(res), req.socket))
   })
 
-  app.get('/events', identify, limit, async (req, res) => {
+  app.get('/events', identify, limit, here.middleware, async (req, res) => {
     const events = callerOf(res).role === 'admin' ? adminEvents : viewerEvents
     const session = await openSession(req, res, { events })
     const withheld = new WithheldCount()
@@ -80,7 +96,7 @@ export function createApp({ tokenDelayMs = 60, publicDir }: DemoOptions = {}): D
   })
 
   // The body comes before the slot: one is held while there is an answer, and not while somebody types.
-  app.post('/ask', identify, readQuestion, limit, async (req, res) => {
+  app.post('/ask', identify, readQuestion, limit, here.middleware, async (req, res) => {
     const { name, key } = callerOf(res)
     const used = await limit.count(key)
     const id = randomUUID()
@@ -109,5 +125,12 @@ export function createApp({ tokenDelayMs = 60, publicDir }: DemoOptions = {}): D
   app.use(hideFaults)
   app.use(problemJson())
 
-  return { app, start: () => processLoad.start(), stop: () => processLoad.stop() }
+  return {
+    app,
+    start: () => processLoad.start(),
+    stop: () => processLoad.stop(),
+    get open() {
+      return limit.open
+    },
+  }
 }

@@ -13,6 +13,8 @@ export function usage(origin: string): string {
   See how many streams you hold; one over the cap is refused with 429:
     curl -H 'Authorization: Bearer viewer:alice' ${origin}/whoami
 
+  Share the cap with another demo: start both with REDIS_URL=redis://127.0.0.1:6379, and one with PORT=3001.
+
   This login believes any name you give. A demo does that; production must not.
 `
 }

@@ -3,8 +3,8 @@ import { byId, el, plural } from './dom.js'
 /** More slots than this are drawn as one bar. */
 const MOST_PIECES = 20
 
-/** Shows the used slots of this user against the cap: those of this page, and those held elsewhere. */
-export function showGauge({ used, cap }, usedHere) {
+/** Shows the used slots of this user against the cap: those of this page, and those held elsewhere; and who counts them. */
+export function showGauge({ used, cap, shared, pid, port }, usedHere) {
   const elsewhere = Math.max(0, used - usedHere)
   const here = used - elsewhere
   const gauge = byId('gauge')
@@ -13,6 +13,9 @@ export function showGauge({ used, cap }, usedHere) {
   const total = cap === null ? plural(used, 'slot') : `${used} of ${plural(cap, 'slot')}`
   const whose = used === 0 ? '' : `: ${here} by this page, ${elsewhere} elsewhere`
   byId('gauge-text').textContent = `${total} used${whose}.${cap === null ? ' There is no cap.' : ''}`
+  byId('process').textContent = `Process ${pid} on port ${port} answers. ${
+    shared ? 'Slots are counted over all processes on the same Redis.' : 'It counts slots by itself.'
+  }`
   if (!isCapped) return
 
   gauge.setAttribute('aria-valuemax', cap)

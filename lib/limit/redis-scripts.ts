@@ -19,19 +19,30 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `
 
-/** Lets a key live at least `ms` more, for slots and tombstones whose process does not come back for them. */
-const OUTLIVE = `
+/**
+ * What follows is in two sorted sets for each user. `slots`: id -> expiry. `history`: id -> when it was taken, and
+ * tombstones -> minus their expiry. The name of a tombstone is EVICTED or KICKED and the id. It has a line break, as no
+ * id has.
+ */
+const BOTH = `${NOW}
+local EVICTED, KICKED = 'e\\n', 'k\\n'
+
 local function outlive(key, ms)
   if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
+
+local function forget_expired(slots, history)
+  local expired = redis.call('ZRANGEBYSCORE', slots, '-inf', now)
+  for _, id in ipairs(expired) do
+    redis.call('ZREM', slots, id)
+    redis.call('ZREM', history, id)
+  end
+end
 `
 
-/**
- * Ends slots: out of `slots`, and into `history` as a tombstone that a renewal will find for two leases. The score of
- * a tombstone is its expiry as a negative number, which keeps it apart from the times at which slots were taken.
- */
-const END = `
-local function bury(slots, history, ids, mark, channel)
+/** Ends slots, and leaves tombstones that a renewal will find for two leases. */
+const BURY = `
+local function bury(slots, history, ids, mark, lease, channel)
   redis.call('ZREMRANGEBYSCORE', history, -now, 0)
   for _, id in ipairs(ids) do
     redis.call('ZREM', slots, id)
@@ -39,7 +50,7 @@ local function bury(slots, history, ids, mark, channel)
     redis.call('ZADD', history, -(now + 2 * lease), mark .. id)
   end
   outlive(history, 2 * lease)
-  if channel ~= '' then redis.call('PUBLISH', channel, mark .. table.concat(ids, ' ')) end
+  if channel ~= '' then redis.call('PUBLISH', channel, mark .. table.concat(ids, '\\n')) end
 end
 `
 
@@ -47,97 +58,69 @@ end
  * Takes a slot: forgetting what has expired, counting, choosing whom to evict and adding are one step, so that of many
  * who ask at once exactly as many are let in as there is room.
  *
- * KEYS: slots (id -> expiry), history (id -> when it was taken; tombstones).
- * ARGV: id, limit, lease, '1' to evict the oldest if full, channel for notices or ''.
+ * KEYS: slots, history. ARGV: id, limit, lease, '1' to evict the oldest if full, channel for notices or ''.
  * Returns granted (0 or 1), how many are held, and the ids that were evicted.
  */
-export const ACQUIRE = script(`${NOW}${OUTLIVE}
+export const ACQUIRE = script(`${BOTH}${BURY}
 local slots, history = KEYS[1], KEYS[2]
-local id, limit, lease, channel = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]
-${END}
-local expired = redis.call('ZRANGEBYSCORE', slots, '-inf', now)
-for _, gone in ipairs(expired) do
-  redis.call('ZREM', slots, gone)
-  redis.call('ZREM', history, gone)
-end
+local id, limit, lease, evict, channel = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5]
 
+forget_expired(slots, history)
 local held = redis.call('ZCARD', slots)
 if redis.call('ZSCORE', slots, id) then return {1, held} end
+if held >= limit and not (evict and limit > 0) then return {0, held} end
 
-local reply = {1, 0}
+local evicted = {}
 if held >= limit then
-  if ARGV[4] ~= '1' or limit < 1 then return {0, held} end
-  local all = redis.call('ZRANGE', slots, 0, -1)
-  local since = {}
-  for _, other in ipairs(all) do since[other] = tonumber(redis.call('ZSCORE', history, other) or 0) end
-  table.sort(all, function(a, b)
+  local ids, since = redis.call('ZRANGE', slots, 0, -1), {}
+  for _, other in ipairs(ids) do since[other] = tonumber(redis.call('ZSCORE', history, other) or 0) end
+  table.sort(ids, function(a, b)
     if since[a] == since[b] then return a < b end
     return since[a] < since[b]
   end)
-  local evicted = {}
-  for i = 1, held - limit + 1 do
-    evicted[i] = all[i]
-    reply[i + 2] = all[i]
-  end
-  bury(slots, history, evicted, 'e:', channel)
-  held = held - #evicted
+  for i = 1, held - limit + 1 do evicted[i] = ids[i] end
+  bury(slots, history, evicted, EVICTED, lease, channel)
 end
 
 redis.call('ZADD', slots, now + lease, id)
 redis.call('ZADD', history, now, id)
 outlive(slots, lease)
-outlive(history, 86400000)
-reply[2] = held + 1
-return reply
+outlive(history, lease)
+return {1, held - #evicted + 1, unpack(evicted)}
 `)
 
 /**
  * Extends slots: asking whether each is still held and extending it are one step, so that none is brought back which
  * expired, or was released or ended, between the two.
  *
- * KEYS: the slots of each user. ARGV: lease, then for each of KEYS how many ids, and the ids.
- * Returns a string with one '1' (extended) or '0' (not held) for each id.
+ * KEYS: slots and history of each user. ARGV: lease, then for each user how many ids, and the ids.
+ * Returns a string with one character for each id: '1' extended, 'e' evicted, 'k' kicked, '0' unknown.
  */
-export const RENEW = script(`${NOW}${OUTLIVE}
+export const RENEW = script(`${BOTH}
 local lease = tonumber(ARGV[1])
 local states, at = {}, 2
-for _, slots in ipairs(KEYS) do
+for user = 1, #KEYS, 2 do
+  local slots, history = KEYS[user], KEYS[user + 1]
   local last = at + ARGV[at]
-  local scores = redis.call('ZMSCORE', slots, unpack(ARGV, at + 1, last))
-  local alive = {}
-  for i, score in ipairs(scores) do
-    if score and tonumber(score) > now then
-      alive[#alive + 1] = now + lease
-      alive[#alive + 1] = ARGV[at + i]
-      states[#states + 1] = '1'
-    else
-      states[#states + 1] = '0'
+  forget_expired(slots, history)
+  local extended = {}
+  for i, score in ipairs(redis.call('ZMSCORE', slots, unpack(ARGV, at + 1, last))) do
+    local id, state = ARGV[at + i], '0'
+    if score then
+      state = '1'
+      extended[#extended + 1] = now + lease
+      extended[#extended + 1] = id
+    elseif redis.call('ZSCORE', history, EVICTED .. id) then
+      state = 'e'
+    elseif redis.call('ZSCORE', history, KICKED .. id) then
+      state = 'k'
     end
-  end
-  if #alive > 0 then
-    redis.call('ZADD', slots, 'XX', unpack(alive))
-    outlive(slots, lease)
-  end
-  at = last + 1
-end
-return table.concat(states)
-`)
-
-/**
- * Tells the slots that were ended from those that were lost; one step for many of them.
- *
- * KEYS: the history of each user. ARGV: for each of KEYS how many ids, and the ids.
- * Returns a string with one 'e' (evicted), 'k' (kicked) or '0' (no tombstone) for each id.
- */
-export const ENDED = script(`
-local states, at = {}, 1
-for _, history in ipairs(KEYS) do
-  local last = at + ARGV[at]
-  for i = at + 1, last do
-    local state = '0'
-    if redis.call('ZSCORE', history, 'e:' .. ARGV[i]) then state = 'e' end
-    if redis.call('ZSCORE', history, 'k:' .. ARGV[i]) then state = 'k' end
     states[#states + 1] = state
+  end
+  if #extended > 0 then
+    redis.call('ZADD', slots, unpack(extended))
+    outlive(slots, lease)
+    outlive(history, lease)
   end
   at = last + 1
 end
@@ -172,11 +155,10 @@ return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
  *
  * KEYS: slots, history. ARGV: lease, channel for notices or ''. Returns the ids that were ended.
  */
-export const KICK = script(`${NOW}${OUTLIVE}
+export const KICK = script(`${BOTH}${BURY}
 local slots, history = KEYS[1], KEYS[2]
-local lease, channel = tonumber(ARGV[1]), ARGV[2]
-${END}
-local ids = redis.call('ZRANGEBYSCORE', slots, '(' .. now, '+inf')
-if #ids > 0 then bury(slots, history, ids, 'k:', channel) end
+forget_expired(slots, history)
+local ids = redis.call('ZRANGE', slots, 0, -1)
+if #ids > 0 then bury(slots, history, ids, KICKED, tonumber(ARGV[1]), ARGV[2]) end
 return ids
 `)

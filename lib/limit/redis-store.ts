@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import { isPromise } from '../is-promise.js'
 import { CommandTimeouts } from './command-timeouts.js'
-import { ACQUIRE, COUNT, ENDED, KICK, RELEASE, RENEW, type RedisScript } from './redis-scripts.js'
+import { ACQUIRE, COUNT, KICK, RELEASE, RENEW, type RedisScript } from './redis-scripts.js'
 import { createSlotNames, type SlotNames } from './redis-slot-names.js'
 import {
   type RedisStoreOptions,
@@ -25,7 +25,7 @@ const STATE_OF: Readonly<Record<string, LeaseState>> = {
  * of them, exactly.
  *
  * A slot is a member of its key's sorted set, with its expiry by the clock of Redis as score. Each step is a Lua
- * script; one that Redis does not know (after a restart, or SCRIPT FLUSH) is sent along once. Redis may be a single one
+ * script; one that Redis may not know (at first, after a restart or SCRIPT FLUSH) is sent along. Redis may be a single one
  * or a cluster: all that a script touches is under one hash tag.
  *
  * It rejects with what the client rejects with, or when Redis has not answered within `commandTimeoutMs`.
@@ -38,6 +38,8 @@ export class RedisStore implements SlotStore {
   readonly #lease: string
   readonly #namesOf: (key: string) => SlotNames
   readonly #timeouts: CommandTimeouts
+  /** Scripts that were sent in full: a first release, as the process shuts down, has no second try with some clients. */
+  readonly #known = new Set<RedisScript>()
 
   /** @throws TypeError when an option cannot work; it quotes the value and says what to give instead. */
   constructor(options: RedisStoreOptions) {
@@ -75,13 +77,18 @@ export class RedisStore implements SlotStore {
   }
 
   async renew(leases: readonly Lease[]): Promise<readonly LeaseState[]> {
-    const states = await this.#runBatched(leases, (names) => names.slots, RENEW, [this.#lease])
-    const lost = [...states.keys()].filter((index) => states[index] === 'lost')
-    if (lost.length > 0) {
-      const absent = lost.map((index) => leases[index] as Lease)
-      const found = await this.#runBatched(absent, (names) => names.history, ENDED, [])
-      for (const [at, index] of lost.entries()) states[index] = found[at] as LeaseState
-    }
+    const states = new Array<LeaseState>(leases.length)
+    await Promise.all(
+      this.#batch(leases).map(async (batch) => {
+        const users = [...batch.users.values()]
+        const keys = users.flatMap(({ names }) => [names.slots, names.history])
+        const ids = users.flatMap(({ slotIds }) => [String(slotIds.length), ...slotIds])
+        const reply = String(await this.#run(RENEW, keys, [this.#lease, ...ids]))
+        for (const [at, index] of users.flatMap(({ indexes }) => indexes).entries()) {
+          states[index] = stateOf(reply[at])
+        }
+      }),
+    )
     return states
   }
 
@@ -92,8 +99,8 @@ export class RedisStore implements SlotStore {
 
   watch(onEnded: (slotIds: readonly string[], state: 'evicted' | 'kicked') => void): void {
     const onMessage = (message: unknown) => {
-      const [, mark, ids] = /^([ek]):(.+)$/.exec(String(message)) ?? []
-      if (mark && ids) onEnded(ids.split(' '), mark === 'e' ? 'evicted' : 'kicked')
+      const [mark, ...slotIds] = String(message).split('\n')
+      if (mark === 'e' || mark === 'k') onEnded(slotIds, mark === 'e' ? 'evicted' : 'kicked')
     }
     try {
       const done = this.#subscribe?.(this.#channel, onMessage)
@@ -108,45 +115,25 @@ export class RedisStore implements SlotStore {
     return this.#subscribe ? this.#channel : ''
   }
 
-  /** Runs a script that answers with one character for each lease, in batches that each are under one hash tag. */
-  async #runBatched(
-    leases: readonly Lease[],
-    nameOf: (names: SlotNames) => string,
-    script: RedisScript,
-    args: readonly string[],
-  ): Promise<LeaseState[]> {
-    const states = new Array<LeaseState>(leases.length)
-    await Promise.all(
-      this.#batch(leases, nameOf).map(async ({ idsOf, indexesOf }) => {
-        const ids = [...idsOf.values()].flatMap((ofKey) => [String(ofKey.length), ...ofKey])
-        const reply = String(await this.#run(script, [...idsOf.keys()], [...args, ...ids]))
-        const indexes = [...indexesOf.values()].flat()
-        for (const [at, index] of indexes.entries()) states[index] = stateOf(reply[at])
-      }),
-    )
-    return states
-  }
-
-  #batch(leases: readonly Lease[], nameOf: (names: SlotNames) => string): Batch[] {
+  /** Puts leases into batches that each are under one hash tag, and those of one user side by side. */
+  #batch(leases: readonly Lease[]): Batch[] {
     const batches: Batch[] = []
-    const open = new Map<number, Batch>()
+    const latest = new Map<number, Batch>()
     for (const [index, { key, slotId }] of leases.entries()) {
       const names = this.#namesOf(key)
-      let batch = open.get(names.tag)
+      let batch = latest.get(names.tag)
       if (!batch || batch.size >= BATCH) {
-        batch = { idsOf: new Map(), indexesOf: new Map(), size: 0 }
+        batch = { users: new Map(), size: 0 }
         batches.push(batch)
-        open.set(names.tag, batch)
+        latest.set(names.tag, batch)
       }
-      const name = nameOf(names)
-      const ids = batch.idsOf.get(name)
-      if (ids) {
-        ids.push(slotId)
-        batch.indexesOf.get(name)?.push(index)
-      } else {
-        batch.idsOf.set(name, [slotId])
-        batch.indexesOf.set(name, [index])
+      let user = batch.users.get(key)
+      if (!user) {
+        user = { names, slotIds: [], indexes: [] }
+        batch.users.set(key, user)
       }
+      user.slotIds.push(slotId)
+      user.indexes.push(index)
       batch.size += 1
     }
     return batches
@@ -156,28 +143,28 @@ export class RedisStore implements SlotStore {
     return this.#timeouts.limit(this.#evaluate(script, keys, args))
   }
 
-  async #evaluate(
-    { lua, sha1, isReadOnly }: RedisScript,
-    keys: readonly string[],
-    args: readonly string[],
-  ): Promise<unknown> {
+  async #evaluate(script: RedisScript, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    const { lua, sha1, isReadOnly } = script
     const key = keys[0] as string
     const rest = [String(keys.length), ...keys, ...args]
-    try {
-      return await this.#send({ key, isReadOnly, command: ['EVALSHA', sha1, ...rest] })
-    } catch (error) {
-      // In a cluster SCRIPT LOAD would reach one node of many, so the script itself goes along.
-      if (!isUnknownScript(error)) throw error
-      return this.#send({ key, isReadOnly, command: ['EVAL', lua, ...rest] })
+    if (this.#known.has(script)) {
+      try {
+        return await this.#send({ key, isReadOnly, command: ['EVALSHA', sha1, ...rest] })
+      } catch (error) {
+        // In a cluster SCRIPT LOAD would reach one node of many, so the script itself goes along.
+        if (!isUnknownScript(error)) throw error
+      }
     }
+    const reply = await this.#send({ key, isReadOnly, command: ['EVAL', lua, ...rest] })
+    this.#known.add(script)
+    return reply
   }
 }
 
+/** Leases that are renewed by one command. */
 interface Batch {
-  /** The slot ids under each name in Redis. */
-  readonly idsOf: Map<string, string[]>
-  /** Where each of them stands in the list of leases. */
-  readonly indexesOf: Map<string, number[]>
+  /** By key. `indexes` are the places of the slot ids in the list of all leases. */
+  readonly users: Map<string, { names: SlotNames; slotIds: string[]; indexes: number[] }>
   size: number
 }
 

@@ -64,11 +64,11 @@ export class SlotKeeper {
    */
   acquire(lease: SlotLease): Grant | Promise<Grant> {
     const { key, slotId, limit } = lease
+    if (this.#outage.isDown) return this.#acquireHere(lease)
     const held = this.#here.count(key)
     // What this process holds alone is enough to refuse. So a user in a reconnect loop costs the store nothing, and
     // a store that has lost its data lets nobody past the limit of one process.
     if (held >= limit) return { granted: false, held }
-    if (this.#outage.isDown) return this.#acquireHere(lease)
     const overdue = this.#renewal.catchUp()
     if (overdue) return overdue.then(() => this.acquire(lease))
     try {
@@ -96,7 +96,14 @@ export class SlotKeeper {
 
   /** How many slots a key holds in the store; while it is away, in this process. */
   async count(key: string): Promise<number> {
-    return this.#outage.isDown ? this.#here.count(key) : this.#store.count(key)
+    if (!this.#outage.isDown) {
+      try {
+        return await this.#store.count(key)
+      } catch (error) {
+        this.#fail(error, key)
+      }
+    }
+    return this.#here.count(key)
   }
 
   /** The store has answered. */

@@ -24,7 +24,7 @@ export interface StreamLimit {
   (req: IncomingMessage, res: ServerResponse, next: Next): Promise<void>
   /**
    * How many slots `key` holds in the store now, over all processes that share it; while the store is away, how many
-   * this process holds. Rejects if the store does.
+   * this process holds. Never rejects.
    */
   count(key: string): Promise<number>
   /** How many streams this limiter holds open in this process. */

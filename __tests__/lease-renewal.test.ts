@@ -1,0 +1,266 @@
+import express, { type Request } from 'express'
+import {
+  defineEvents,
+  MemoryStore,
+  openSession,
+  type SlotStore,
+  type StreamLimitOptions,
+  type StreamResult,
+  streamEvents,
+  streamLimit,
+} from 'express-sse-guard'
+import { get, open, raw } from './support/clients.js'
+import { eventually } from './support/eventually.js'
+import { FaultyStore } from './support/faulty-store.js'
+import { serve } from './support/server.js'
+import { never } from './support/sources.js'
+
+const events = defineEvents({ hello: true })
+
+/** A server whose /events stay open under one limiter, with what became of each stream. */
+async function start(leaseMs: number, options: Partial<StreamLimitOptions> = {}) {
+  const store = new FaultyStore(leaseMs)
+  const limit = streamLimit({ keyGenerator: (req: Request) => req.get('user'), limit: 3, store, ...options })
+  const results: StreamResult[] = []
+  const app = express()
+  app.get('/events', limit, async (req, res) => {
+    results.push(await streamEvents(await openSession(req, res, { events }), never))
+  })
+  app.get('/silent', limit, () => {})
+  const { url, port } = await serve(app)
+  const visit = (user = 'alice') => open(`${url}/events`, { headers: { user } })
+  const renewals = () => store.calls.filter((call) => call === 'renew').length
+  return { store, limit, results, url, port, visit, renewals }
+}
+
+/** Keeps the event loop busy, as a suspended process would be away. */
+function block(ms: number): void {
+  const until = performance.now() + ms
+  while (performance.now() < until) {}
+}
+
+describe('leases', () => {
+  test('are renewed together, three times in the life of a lease', async () => {
+    const { store, visit, renewals } = await start(300)
+    const renewed: number[] = []
+    const renew = store.renew.bind(store)
+    store.renew = async (leases) => {
+      renewed.push(leases.length)
+      return renew(leases)
+    }
+    const from = performance.now()
+    for (let i = 0; i < 3; i += 1) await visit()
+    await visit('bob')
+    await eventually(() => renewals() === 6)
+    expect(performance.now() - from).toBeGreaterThan(5 * 100)
+    expect(renewed.at(-1)).toBe(4)
+  })
+
+  test('have one timer, and none when there is no stream', async () => {
+    const { store, limit, visit, renewals } = await start(333)
+    const timers = jest.spyOn(globalThis, 'setTimeout')
+    const ofLeases = () => timers.mock.calls.filter(([, ms]) => ms === 111).length
+    const clients = [await visit(), await visit('bob'), await visit()]
+    expect(ofLeases() - renewals()).toBe(1)
+    for (const client of clients) client.close()
+    await eventually(() => limit.open === 0 && store.slots.size === 0)
+    const before = [ofLeases(), renewals()]
+    const until = performance.now() + 333
+    await eventually(() => performance.now() > until)
+    expect([ofLeases(), renewals()]).toEqual(before)
+    timers.mockRestore()
+  })
+
+  test('of a store without leaseMs are not renewed', async () => {
+    const renew = jest.fn()
+    const timers = jest.spyOn(globalThis, 'setTimeout')
+    const store: SlotStore = Object.assign(new MemoryStore(), { renew })
+    const { visit } = await start(300, { store })
+    await visit()
+    const until = performance.now() + 300
+    await eventually(() => performance.now() > until)
+    expect(renew).not.toHaveBeenCalled()
+    expect(timers.mock.calls.filter(([, ms]) => Number.isNaN(ms) || ms === Infinity)).toEqual([])
+    timers.mockRestore()
+  })
+
+  test.each(['evicted', 'kicked'] as const)(
+    'that were %s end their stream, for that reason',
+    async (state) => {
+      const { store, limit, results, visit } = await start(300)
+      const client = await visit()
+      const other = await visit('bob')
+      store.endedAs.set('alice', state)
+      await client.over
+      await eventually(() => results.length === 1)
+      expect([results[0]?.endedBy, limit.open, other.response.closed]).toEqual([state, 1, false])
+    },
+  )
+
+  test('that were ended are not released, renewed or put back, and leave room at once', async () => {
+    const { store, limit, visit, renewals } = await start(300, { limit: 1 })
+    const client = await visit()
+    const released = store.calls.filter((call) => call === 'release').length
+    store.endedAs.set('alice', 'kicked')
+    store.slots = new MemoryStore()
+    await client.over
+    await eventually(() => limit.open === 0)
+    store.endedAs.clear()
+    expect((await visit()).status).toBe(200)
+    const before = renewals()
+    await eventually(() => renewals() > before)
+    expect(store.slots.count('alice')).toBe(1)
+    expect(store.calls.filter((call) => call === 'release')).toHaveLength(released)
+  })
+
+  test('that were ended destroy a response that no session has taken, also one in a queue', async () => {
+    const { store, limit, url, port } = await start(300)
+    const silent = open(`${url}/silent`, { headers: { user: 'alice' } })
+    const pipelined = await raw(port)
+    pipelined.send(get('/silent', 'user: alice') + get('/silent', 'user: bob'))
+    await eventually(() => limit.open === 3)
+    store.endedAs.set('bob', 'evicted')
+    await pipelined.closed
+    await eventually(() => limit.open === 1)
+    store.endedAs.set('alice', 'kicked')
+    await expect(silent).rejects.toThrow('socket hang up')
+    await eventually(() => limit.open === 0)
+  })
+
+  test('that were ended before their session opens start no source', async () => {
+    const store = new FaultyStore(300)
+    const limit = streamLimit({ keyGenerator: () => 'alice', store })
+    const results: StreamResult[] = []
+    const source = jest.fn(() => [])
+    const app = express()
+    app.get('/events', limit, async (req, res) => {
+      store.endedAs.set('alice', 'kicked')
+      await eventually(() => res.closed)
+      results.push(await streamEvents(await openSession(req, res, { events }), source))
+    })
+    const { url } = await serve(app)
+    await expect(open(`${url}/events`)).rejects.toThrow('socket hang up')
+    await eventually(() => results.length === 1)
+    expect([results[0]?.endedBy, source.mock.calls]).toEqual(['kicked', []])
+  })
+
+  test('end at once when the store gives notice', async () => {
+    let notify: (slotIds: string[], state: 'evicted' | 'kicked') => void = () => {}
+    const granted: string[] = []
+    const memory = new MemoryStore()
+    const store: SlotStore = {
+      leaseMs: 60_000,
+      acquire: (key, slotId, limit) => {
+        granted.push(slotId)
+        return memory.acquire(key, slotId, limit)
+      },
+      release: (key, slotId) => memory.release(key, slotId),
+      count: (key) => memory.count(key),
+      renew: () => [],
+      watch: (onEnded) => {
+        notify = onEnded
+      },
+    }
+    const { results, visit } = await start(0, { store })
+    const [first, second] = [await visit(), await visit()]
+    notify(['unknown', granted[0] as string], 'evicted')
+    await first?.over
+    await eventually(() => results.length === 1)
+    expect([results[0]?.endedBy, second?.response.closed]).toEqual(['evicted', false])
+    notify(granted, 'kicked')
+    await eventually(() => results.length === 2)
+    expect(results[1]?.endedBy).toBe('kicked')
+  })
+
+  test('that the store has lost are put back, even over the limit', async () => {
+    const { store, results, visit } = await start(300)
+    await visit()
+    await visit()
+    store.slots = new MemoryStore()
+    for (const slotId of ['x', 'y', 'z']) store.slots.acquire('alice', slotId, 3)
+    await eventually(() => store.slots.count('alice') === 5)
+    expect([(await visit()).status, results]).toEqual([429, []])
+  })
+
+  test('that the store has lost are put back at once when a stream opens', async () => {
+    const { store, visit } = await start(600_000)
+    await visit()
+    store.slots = new MemoryStore()
+    await visit()
+    await eventually(() => store.slots.count('alice') === 2)
+  })
+
+  test('never let a key past the limit in one process, whatever the store has forgotten', async () => {
+    const { store, visit } = await start(600_000)
+    let answer = () => {}
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    await visit()
+    store.slots = new MemoryStore()
+    store.afterwards = () => answered
+    const opening = Array.from({ length: 3 }, () => visit())
+    await eventually(() => store.answering === 3)
+    answer()
+    const statuses = (await Promise.all(opening)).map(({ status }) => status).sort()
+    expect(statuses).toEqual([200, 200, 429])
+    await eventually(() => store.slots.count('alice') === 3 && store.answering === 0)
+  })
+
+  test('that are overdue, because the process was away, are taken again only where there is room', async () => {
+    const { store, results, visit } = await start(300)
+    const clients = [await visit(), await visit(), await visit()]
+    store.slots = new MemoryStore()
+    block(310)
+    for (const slotId of ['x', 'y']) store.slots.acquire('alice', slotId, 3)
+    await eventually(() => results.length === 2)
+    expect(results.map(({ endedBy }) => endedBy)).toEqual(['evicted', 'evicted'])
+    await clients[1]?.over
+    await clients[2]?.over
+    expect([clients[0]?.response.closed, store.slots.count('alice')]).toEqual([false, 3])
+  })
+
+  test('that are overdue keep that rule when the store fails in the middle of it', async () => {
+    const { store, results, visit } = await start(300)
+    jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    await visit()
+    await visit()
+    store.slots = new MemoryStore()
+    store.fault = () => {
+      throw new Error('reset')
+    }
+    block(310)
+    for (const slotId of ['x', 'y']) store.slots.acquire('alice', slotId, 3)
+    await eventually(() => store.calls.includes('count'))
+    store.fault = undefined
+    await eventually(() => results.length === 1)
+    expect([results[0]?.endedBy, store.slots.count('alice')]).toEqual(['evicted', 3])
+    jest.restoreAllMocks()
+  })
+
+  test('that are overdue come before a stream that opens now', async () => {
+    const { store, limit, visit, renewals } = await start(300, { limit: 1 })
+    const client = await visit()
+    const opening = visit('bob')
+    // The timer of the renewals is not what finds it: that is held back.
+    const before = renewals()
+    store.slots = new MemoryStore()
+    block(310)
+    await opening
+    expect(renewals()).toBeGreaterThan(before)
+    expect([client.response.closed, limit.open]).toEqual([false, 2])
+  })
+
+  test('are put back after a renewal that the store answers with nonsense', async () => {
+    const { store, visit } = await start(300)
+    const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    await visit()
+    store.slots = new MemoryStore()
+    store.renew = async () => ['fine'] as never
+    await eventually(() => warn.mock.calls.length === 1)
+    expect(String(warn.mock.calls[0]?.[0])).toContain("something other than 'renewed', 'lost'")
+    store.renew = FaultyStore.prototype.renew
+    await eventually(() => store.slots.count('alice') === 1)
+    warn.mockRestore()
+  })
+})

@@ -1,0 +1,313 @@
+import express, { type Request } from 'express'
+import {
+  defineEvents,
+  MemoryStore,
+  openSession,
+  problemJson,
+  type StreamLimitOptions,
+  type StreamResult,
+  streamEvents,
+  streamLimit,
+} from 'express-sse-guard'
+import { RedisStore } from 'express-sse-guard/redis'
+import supertest from 'supertest'
+import { open } from './support/clients.js'
+import { eventually } from './support/eventually.js'
+import { FaultyStore } from './support/faulty-store.js'
+import { serve } from './support/server.js'
+import { never } from './support/sources.js'
+
+const events = defineEvents({ hello: true })
+const LEASE_MS = 600
+
+/** A server whose /events stay open under one limiter, with what became of each stream. */
+async function start(options: Partial<StreamLimitOptions> = {}) {
+  const store = new FaultyStore(LEASE_MS)
+  const limit = streamLimit({ keyGenerator: (req: Request) => req.get('user'), limit: 3, store, ...options })
+  const results: StreamResult[] = []
+  const app = express()
+  app.get('/events', limit, async (req, res) => {
+    results.push(await streamEvents(await openSession(req, res, { events }), never))
+  })
+  app.use(problemJson())
+  const { url } = await serve(app)
+  const visit = (user = 'alice') => open(`${url}/events`, { headers: { user } })
+  return { app, url, store, limit, results, visit }
+}
+
+const away = () => {
+  throw new Error('away')
+}
+
+let warnings: string[]
+let warn: jest.SpyInstance
+
+beforeEach(() => {
+  warnings = []
+  warn = jest.spyOn(process, 'emitWarning').mockImplementation((warning) => {
+    warnings.push(String(warning))
+  })
+})
+
+afterEach(() => warn.mockRestore())
+
+describe('while the store is away', () => {
+  test('a process counts for itself by default, up to the limit, and warns once', async () => {
+    const { store, limit, visit } = await start()
+    await visit()
+    store.fault = away
+    const statuses = []
+    for (let i = 0; i < 6; i += 1) statuses.push((await visit()).status)
+    expect(statuses).toEqual([200, 200, 429, 429, 429, 429])
+    expect((await visit('bob')).status).toBe(200)
+    expect([await limit.count('alice'), await limit.count('bob'), limit.open]).toEqual([3, 1, 4])
+    expect(warnings).toEqual([
+      'The slot store failed: away. Until it is back, this process counts for itself, against the same limit. (policy "sse")',
+    ])
+  })
+
+  test('simultaneous opens cannot pass the limit together, whenever their answers fail', async () => {
+    const { store, visit } = await start()
+    let fail = () => {}
+    const failed = new Promise<never>((_, reject) => {
+      fail = () => reject(new Error('away'))
+    })
+    failed.catch(() => {})
+    store.fault = () => failed
+    const opening = Array.from({ length: 10 }, () => visit())
+    await eventually(() => store.answering === 10)
+    fail()
+    const statuses = (await Promise.all(opening)).map(({ status }) => status)
+    expect(statuses.filter((status) => status === 200)).toHaveLength(3)
+  })
+
+  test('a grant that arrives late does not pass the limit either', async () => {
+    const { store, limit, visit } = await start()
+    let answer = () => {}
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    store.afterwards = () => answered
+    const late = visit()
+    await eventually(() => store.answering === 1)
+    store.fault = away
+    for (let i = 0; i < 3; i += 1) expect((await visit()).status).toBe(200)
+    answer()
+    expect((await late).status).toBe(429)
+    expect(limit.open).toBe(3)
+    store.fault = undefined
+    await eventually(() => store.slots.count('alice') === 3)
+  })
+
+  test("with 'allow' every stream is let through, up to the capacity", async () => {
+    const { store, limit, visit } = await start({ whenStoreDown: 'allow', capacity: 5 })
+    store.fault = away
+    const statuses = []
+    for (let i = 0; i < 6; i += 1) statuses.push((await visit()).status)
+    expect(statuses).toEqual([200, 200, 200, 200, 200, 503])
+    store.fault = undefined
+    await eventually(() => store.slots.count('alice') === 5)
+    expect([limit.open, (await visit()).status]).toEqual([5, 503])
+  })
+
+  test("with 'refuse' new streams are refused with 503, and open ones stay", async () => {
+    const { app, store, limit, visit } = await start({ whenStoreDown: 'refuse' })
+    const client = await visit()
+    store.fault = away
+    for (let i = 0; i < 2; i += 1) {
+      const { status, body } = await supertest(app).get('/events').set('user', 'alice')
+      expect([status, body.code]).toEqual([503, 'ERR_STREAM_STORE'])
+    }
+    expect([limit.open, client.response.closed]).toEqual([1, false])
+    store.fault = undefined
+    await eventually(async () => (await visit()).status === 200)
+    expect(store.slots.count('alice')).toBe(2)
+  })
+
+  test('nothing but one probe at a time is sent to it, however much happens', async () => {
+    const { store, visit } = await start()
+    const clients = [await visit(), await visit()]
+    store.fault = away
+    await visit()
+    store.calls.length = 0
+    let most = 0
+    store.fault = () => {
+      most = Math.max(most, store.answering)
+      throw new Error('away')
+    }
+    await eventually(async () => {
+      clients.pop()?.close()
+      ;(await visit()).close()
+      return store.calls.length >= 4
+    })
+    expect([new Set(store.calls), most]).toEqual([new Set(['count']), 1])
+  })
+
+  test('a count that fails is one of this process, and finds out that the store is away', async () => {
+    const { store, limit, visit } = await start()
+    await visit()
+    store.fault = away
+    expect([await limit.count('alice'), await limit.count('bob')]).toEqual([1, 0])
+    expect([warnings.length, (await visit()).status]).toEqual([1, 200])
+  })
+
+  test('a stream is not cut, however many leases that takes', async () => {
+    const { store, results, visit } = await start()
+    const client = await visit()
+    store.fault = away
+    await visit()
+    const until = performance.now() + 3 * LEASE_MS
+    await eventually(() => performance.now() > until)
+    expect([client.response.closed, results]).toEqual([false, []])
+  })
+
+  test('a store that hangs is one that is away, after commandTimeoutMs', async () => {
+    let sent = 0
+    const store = new RedisStore({
+      sendCommand: () => {
+        sent += 1
+        return new Promise(() => {})
+      },
+      commandTimeoutMs: 120,
+    })
+    const { visit } = await start({ store })
+    const from = performance.now()
+    const [first, second] = await Promise.all([visit(), visit()])
+    expect(performance.now() - from).toBeLessThan(120 + 500)
+    expect([first.status, second.status]).toEqual([200, 200])
+    const before = sent
+    const again = performance.now()
+    expect((await visit()).status).toBe(200)
+    expect((await visit()).status).toBe(429)
+    expect(performance.now() - again).toBeLessThan(120)
+    expect(sent - before).toBeLessThanOrEqual(1)
+    expect(warnings[0]).toMatch(/^The slot store failed: Redis did not answer within 120 ms\./)
+  })
+})
+
+describe('when the store is back', () => {
+  test('it learns of every stream that is open, and of those that closed meanwhile', async () => {
+    const { store, limit, visit } = await start({ limit: 10 })
+    const before = [await visit(), await visit(), await visit()]
+    store.fault = away
+    const during = [await visit(), await visit(), await visit()]
+    before.pop()?.close()
+    during.pop()?.close()
+    await eventually(() => limit.open === 4)
+    expect(store.slots.count('alice')).toBe(3)
+    store.fault = undefined
+    await eventually(() => store.slots.count('alice') === 4)
+    for (const client of [...before, ...during]) client.close()
+    await eventually(() => limit.open === 0 && store.slots.size === 0)
+    expect(warnings).toHaveLength(1)
+  })
+
+  test('also when it has lost everything, and nobody is let in over the cap', async () => {
+    const { store, limit, results, visit } = await start()
+    const clients = [await visit(), await visit()]
+    store.fault = away
+    clients.push(await visit())
+    store.slots = new MemoryStore()
+    // Another process was faster.
+    for (const slotId of ['x', 'y']) store.slots.acquire('alice', slotId, 3)
+    store.fault = undefined
+    await eventually(() => store.slots.count('alice') === 5)
+    expect([(await visit()).status, results]).toEqual([429, []])
+    clients[0]?.close()
+    clients[1]?.close()
+    await eventually(() => store.slots.count('alice') === 3)
+    expect((await visit()).status).toBe(429)
+    clients[2]?.close()
+    await eventually(() => limit.open === 0 && store.slots.count('alice') === 2)
+    expect((await visit()).status).toBe(200)
+  })
+
+  test('a slot whose acquire happened, though its answer was lost, is not counted twice', async () => {
+    const { store, limit, visit } = await start()
+    store.afterwards = away
+    const client = await visit()
+    expect([client.status, store.slots.count('alice')]).toEqual([200, 1])
+    store.afterwards = undefined
+    await eventually(() => store.calls.at(-1) === 'acquire' && store.answering === 0)
+    expect([store.slots.count('alice'), limit.open]).toEqual([1, 1])
+    client.close()
+    await eventually(() => store.slots.size === 0)
+  })
+
+  test.each([
+    ['was refused with 503', { whenStoreDown: 'refuse' }, [503, 503]],
+    ['was refused by the count of this process', { limit: 2 }, [200, 429]],
+  ] as const)('a slot whose acquire happened is released if its stream %s', async (_, options, expected) => {
+    const { store, limit, visit } = await start(options)
+    const held = await visit()
+    let answer = () => {}
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    store.afterwards = async () => {
+      await answered
+      throw new Error('away')
+    }
+    const opening = [visit(), visit()]
+    await eventually(() => store.answering === 2)
+    answer()
+    const statuses = (await Promise.all(opening)).map(({ status }) => status).sort()
+    expect(statuses).toEqual(expected)
+    store.afterwards = undefined
+    await eventually(() => store.slots.count('alice') === limit.open && store.answering === 0)
+    held.close()
+    await eventually(() => store.slots.count('alice') === limit.open)
+  })
+
+  test('a stream that closes while it is being put back is not left behind', async () => {
+    const { store, limit, visit } = await start()
+    const client = await visit()
+    store.fault = away
+    await visit('bob')
+    store.slots = new MemoryStore()
+    store.fault = async (method) => {
+      if (method !== 'acquire') return
+      client.close()
+      await eventually(() => limit.open === 1)
+    }
+    await eventually(() => store.slots.count('bob') === 1 && store.answering === 0)
+    expect(store.slots.count('alice')).toBe(0)
+  })
+
+  test('a store without leases is brought up to date as well', async () => {
+    const { leaseMs: _, renew: __, ...without } = fieldsOf(new FaultyStore(LEASE_MS))
+    const { limit, visit } = await start({ store: without })
+    await visit()
+    without.store.fault = away
+    await visit()
+    without.store.fault = undefined
+    await eventually(() => without.store.slots.count('alice') === 2)
+    expect([limit.open, (await visit()).status, (await visit()).status]).toEqual([2, 200, 429])
+  })
+
+  function fieldsOf(store: FaultyStore) {
+    return {
+      store,
+      leaseMs: store.leaseMs,
+      acquire: store.acquire.bind(store),
+      release: store.release.bind(store),
+      count: store.count.bind(store),
+      renew: store.renew.bind(store),
+    }
+  }
+
+  test('it is looked for ever less often, and at least three times a lease', async () => {
+    const { store, visit } = await start()
+    const asked: number[] = []
+    store.fault = (method) => {
+      if (method === 'count') asked.push(performance.now())
+      throw new Error('away')
+    }
+    await visit()
+    await eventually(() => asked.length === 6)
+    const waits = asked.slice(1).map((at, index) => at - (asked[index] ?? 0))
+    expect(waits[0]).toBeGreaterThan(90)
+    for (const wait of waits.slice(1)) expect(wait).toBeGreaterThan(LEASE_MS / 3 - 10)
+    expect(waits.at(-1)).toBeLessThan(LEASE_MS / 3 + 150)
+  })
+})
