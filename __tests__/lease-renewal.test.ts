@@ -113,6 +113,32 @@ describe('leases', () => {
     expect(store.calls.filter((call) => call === 'release')).toHaveLength(released)
   })
 
+  test('that were ended leave room at once, also while their stream is still closing', async () => {
+    const store = new FaultyStore(60_000)
+    const limit = streamLimit({ keyGenerator: () => 'alice', limit: 1, store })
+    const app = express()
+    let turnsFull = 0
+    app.get('/events', limit, async (req, res) => {
+      const watch = setInterval(() => {
+        turnsFull = res.writableNeedDrain ? turnsFull + 1 : 0
+      })
+      res.on('close', () => clearInterval(watch))
+      const session = await openSession(req, res, { events })
+      await streamEvents(session, function* () {
+        for (;;) yield { event: 'hello', data: 'x'.repeat(100_000) }
+      })
+    })
+    const { url, port } = await serve(app)
+    const stalled = await raw(port)
+    stalled.socket.pause()
+    stalled.send(get('/events'))
+    await eventually(() => turnsFull > 50)
+    store.slots = new MemoryStore()
+    store.notify(store.asked, 'kicked')
+    const client = await open(`${url}/events`)
+    expect([client.status, limit.open]).toEqual([200, 2])
+  })
+
   test('that were ended destroy a response that no session has taken, also one in a queue', async () => {
     const { store, limit, url, port } = await start(300)
     const silent = open(`${url}/silent`, { headers: { user: 'alice' } })
@@ -145,29 +171,13 @@ describe('leases', () => {
   })
 
   test('end at once when the store gives notice', async () => {
-    let notify: (slotIds: string[], state: 'evicted' | 'kicked') => void = () => {}
-    const granted: string[] = []
-    const memory = new MemoryStore()
-    const store: SlotStore = {
-      leaseMs: 60_000,
-      acquire: (key, slotId, limit) => {
-        granted.push(slotId)
-        return memory.acquire(key, slotId, limit)
-      },
-      release: (key, slotId) => memory.release(key, slotId),
-      count: (key) => memory.count(key),
-      renew: () => [],
-      watch: (onEnded) => {
-        notify = onEnded
-      },
-    }
-    const { results, visit } = await start(0, { store })
+    const { store, results, visit } = await start(60_000)
     const [first, second] = [await visit(), await visit()]
-    notify(['unknown', granted[0] as string], 'evicted')
-    await first?.over
+    store.notify(['unknown', store.asked[0] as string], 'evicted')
+    await first.over
     await eventually(() => results.length === 1)
-    expect([results[0]?.endedBy, second?.response.closed]).toEqual(['evicted', false])
-    notify(granted, 'kicked')
+    expect([results[0]?.endedBy, second.response.closed]).toEqual(['evicted', false])
+    store.notify(store.asked, 'kicked')
     await eventually(() => results.length === 2)
     expect(results[1]?.endedBy).toBe('kicked')
   })
@@ -239,16 +249,78 @@ describe('leases', () => {
   })
 
   test('that are overdue come before a stream that opens now', async () => {
-    const { store, limit, visit, renewals } = await start(300, { limit: 1 })
+    // The timer of the renewals cannot come first: it is the opening itself that blocks.
+    const keyGenerator = (req: Request) => {
+      if (req.get('busy')) block(310)
+      return 'alice'
+    }
+    const { store, results, url, visit } = await start(300, { keyGenerator })
     const client = await visit()
-    const opening = visit('bob')
-    // The timer of the renewals is not what finds it: that is held back.
-    const before = renewals()
     store.slots = new MemoryStore()
+    for (const slotId of ['x', 'y']) store.slots.acquire('alice', slotId, 3)
+    const late = await open(`${url}/events`, { headers: { busy: 'yes' } })
+    expect([late.status, client.response.closed, results]).toEqual([429, false, []])
+    expect(store.slots.count('alice')).toBe(3)
+  })
+
+  test('that are overdue keep that rule when a command that was on its way fails first', async () => {
+    const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const { store, results, visit } = await start(300)
+    const clients = [await visit(), await visit()]
+    let fail = () => {}
+    store.fault = (method) =>
+      method === 'count' ||
+      new Promise((_, reject) => {
+        fail = () => reject(new Error('reset'))
+      })
+    const opening = visit('bob')
+    await eventually(() => store.answering === 1)
+    store.slots = new MemoryStore()
+    for (const slotId of ['x', 'y']) store.slots.acquire('alice', slotId, 3)
     block(310)
-    await opening
-    expect(renewals()).toBeGreaterThan(before)
-    expect([client.response.closed, limit.open]).toEqual([false, 2])
+    fail()
+    store.fault = undefined
+    await clients[1]?.over
+    expect([(await opening).status, clients[0]?.response.closed]).toEqual([200, false])
+    await eventually(() => results.length === 1)
+    expect([results[0]?.endedBy, store.slots.count('alice')]).toEqual(['evicted', 3])
+    warn.mockRestore()
+  })
+
+  test('that were overdue, and renewed all the same, are put back when they are lost later', async () => {
+    const { store, results, visit, renewals } = await start(300)
+    await visit()
+    block(310)
+    const before = renewals()
+    await eventually(() => renewals() > before && store.answering === 0)
+    store.slots = new MemoryStore()
+    for (const slotId of ['x', 'y', 'z']) store.slots.acquire('alice', slotId, 3)
+    await eventually(() => store.slots.count('alice') === 4)
+    expect(results).toEqual([])
+  })
+
+  test('whose stream closes while they are put back are not left behind', async () => {
+    const { store, limit, visit } = await start(300)
+    const client = await visit()
+    const other = await visit('bob')
+    store.slots = new MemoryStore()
+    // The release overtakes the acquire.
+    store.fault = async (method) => {
+      if (method !== 'acquire') return
+      client.close()
+      await eventually(() => store.calls.includes('release'))
+    }
+    await eventually(() => store.slots.count('bob') === 1 && store.answering === 0)
+    expect([limit.open, store.slots.count('alice'), other.response.closed]).toEqual([1, 0, false])
+  })
+
+  test('are not asked for in the store by a user who is at the limit in this process', async () => {
+    const { store, visit } = await start(60_000, { limit: 2 })
+    await visit()
+    await visit()
+    const before = store.calls.length
+    expect([(await visit()).status, (await visit()).status]).toEqual([429, 429])
+    expect(store.calls).toHaveLength(before)
   })
 
   test('are put back after a renewal that the store answers with nonsense', async () => {

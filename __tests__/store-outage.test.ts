@@ -79,6 +79,7 @@ describe('while the store is away', () => {
     fail()
     const statuses = (await Promise.all(opening)).map(({ status }) => status)
     expect(statuses.filter((status) => status === 200)).toHaveLength(3)
+    expect(warnings).toHaveLength(1)
   })
 
   test('a grant that arrives late does not pass the limit either', async () => {
@@ -220,6 +221,18 @@ describe('when the store is back', () => {
     clients[2]?.close()
     await eventually(() => limit.open === 0 && store.slots.count('alice') === 2)
     expect((await visit()).status).toBe(200)
+  })
+
+  test('its leases are renewed again', async () => {
+    const { store, visit } = await start()
+    await visit()
+    store.fault = away
+    await visit()
+    store.fault = undefined
+    await eventually(() => store.slots.count('alice') === 2)
+    const renewals = () => store.calls.filter((call) => call === 'renew').length
+    const before = renewals()
+    await eventually(() => renewals() === before + 3)
   })
 
   test('a slot whose acquire happened, though its answer was lost, is not counted twice', async () => {

@@ -88,7 +88,7 @@ export async function churn({
     return node
   }
 
-  const nodes = await Promise.all(Array.from({ length: processes }, (_, index) => startNode(index)))
+  const nodes: LimiterProcess[] = []
 
   function look(user: string, node: number): void {
     let all = 0
@@ -209,6 +209,7 @@ export async function churn({
   }
 
   try {
+    nodes.push(...(await Promise.all(Array.from({ length: processes }, (_, index) => startNode(index)))))
     const until = performance.now() + durationMs
     while (performance.now() < until) {
       await Promise.all([run(5 * leaseMs), causeFaults(5 * leaseMs)])
@@ -226,7 +227,7 @@ export async function churn({
     }
     for (const { response } of open) response.destroy()
     await settle()
-    await untilEmpty(redis, 3 * leaseMs, figures)
+    await untilEmpty(redis, 4 * leaseMs, figures)
     if (figures.mostAtOneProcess > limit) figures.wrong.push(`${figures.mostAtOneProcess} at one process`)
     if (figures.mostInPeace > limit) figures.wrong.push(`${figures.mostInPeace} in peace`)
   } finally {

@@ -15,9 +15,19 @@ export class FaultyStore implements SlotStore {
   /** What a renewal says of a key's slots, instead of the truth. */
   readonly endedAs = new Map<string, LeaseState>()
 
+  /** The ids of the slots that were asked for, in order. */
+  readonly asked: string[] = []
+  /** Gives notice that slots were ended. */
+  notify: (slotIds: readonly string[], state: 'evicted' | 'kicked') => void = () => {}
+
   constructor(readonly leaseMs: number) {}
 
+  watch(onEnded: FaultyStore['notify']): void {
+    this.notify = onEnded
+  }
+
   async acquire(key: string, slotId: string, limit: number): Promise<Grant> {
+    this.asked.push(slotId)
     return this.#answer('acquire', () => this.slots.acquire(key, slotId, limit))
   }
 

@@ -32,6 +32,8 @@ const INSTALLED = [
   'better-sse',
   'http-errors',
   'zod',
+  'redis',
+  'ioredis',
   'tsx',
   'typescript',
   '@types/node',

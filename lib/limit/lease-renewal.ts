@@ -91,7 +91,6 @@ export class LeaseRenewal {
   #arm(): void {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => this.runNow(), this.#leaseMs / RENEWALS_PER_LEASE)
-    this.#timer.unref()
   }
 
   #markIfOverdue(): boolean {

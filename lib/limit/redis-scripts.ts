@@ -22,7 +22,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 /**
  * What follows is in two sorted sets for each user. `slots`: id -> expiry. `history`: id -> when it was taken, and
  * tombstones -> minus their expiry. The name of a tombstone is EVICTED or KICKED and the id. It has a line break, as no
- * id has.
+ * id has. Both sets live for three leases after they were last tidied up or added to: a process that renews does so at
+ * least every other lease.
  */
 const BOTH = `${NOW}
 local EVICTED, KICKED = 'e\\n', 'k\\n'
@@ -49,7 +50,7 @@ local function bury(slots, history, ids, mark, lease, channel)
     redis.call('ZREM', history, id)
     redis.call('ZADD', history, -(now + 2 * lease), mark .. id)
   end
-  outlive(history, 2 * lease)
+  outlive(history, 3 * lease)
   if channel ~= '' then redis.call('PUBLISH', channel, mark .. table.concat(ids, '\\n')) end
 end
 `
@@ -84,8 +85,8 @@ end
 
 redis.call('ZADD', slots, now + lease, id)
 redis.call('ZADD', history, now, id)
-outlive(slots, lease)
-outlive(history, lease)
+outlive(slots, 3 * lease)
+outlive(history, 3 * lease)
 return {1, held - #evicted + 1, unpack(evicted)}
 `)
 
@@ -93,36 +94,56 @@ return {1, held - #evicted + 1, unpack(evicted)}
  * Extends slots: asking whether each is still held and extending it are one step, so that none is brought back which
  * expired, or was released or ended, between the two.
  *
- * KEYS: slots and history of each user. ARGV: lease, then for each user how many ids, and the ids.
- * Returns a string with one character for each id: '1' extended, 'e' evicted, 'k' kicked, '0' unknown.
+ * It comes in two forms, as the second costs twice the first, and once in a lease is enough. ARGV[2] is '1' for the
+ * second, which also tidies up and says why an id is not held.
+ *
+ * KEYS: the slots of each user; in the second form slots and history of each. ARGV: lease, the form, and all ids, one a
+ * line, with an empty line after those of each user (each argument of its own costs the client more than all else).
+ * Returns a string with one character for each id: '1' extended, '0' not held; in the second form also 'e' evicted, 'k'
+ * kicked.
  */
 export const RENEW = script(`${BOTH}
-local lease = tonumber(ARGV[1])
-local states, at = {}, 2
-for user = 1, #KEYS, 2 do
-  local slots, history = KEYS[user], KEYS[user + 1]
-  local last = at + ARGV[at]
-  forget_expired(slots, history)
+local lease, is_thorough = tonumber(ARGV[1]), ARGV[2] == '1'
+local states = {}
+
+local function why_not_held(history, id)
+  local evicted = redis.call('ZSCORE', history, EVICTED .. id)
+  if evicted and -evicted > now then return 'e' end
+  local kicked = redis.call('ZSCORE', history, KICKED .. id)
+  if kicked and -kicked > now then return 'k' end
+  return '0'
+end
+
+local function renew(slots, history, ids)
   local extended = {}
-  for i, score in ipairs(redis.call('ZMSCORE', slots, unpack(ARGV, at + 1, last))) do
-    local id, state = ARGV[at + i], '0'
-    if score then
-      state = '1'
+  for i, expiry in ipairs(redis.call('ZMSCORE', slots, unpack(ids))) do
+    if expiry and tonumber(expiry) > now then
+      states[#states + 1] = '1'
       extended[#extended + 1] = now + lease
-      extended[#extended + 1] = id
-    elseif redis.call('ZSCORE', history, EVICTED .. id) then
-      state = 'e'
-    elseif redis.call('ZSCORE', history, KICKED .. id) then
-      state = 'k'
+      extended[#extended + 1] = ids[i]
+    else
+      states[#states + 1] = history and why_not_held(history, ids[i]) or '0'
     end
-    states[#states + 1] = state
   end
-  if #extended > 0 then
-    redis.call('ZADD', slots, unpack(extended))
-    outlive(slots, lease)
-    outlive(history, lease)
+  if #extended > 0 then redis.call('ZADD', slots, unpack(extended)) end
+  if is_thorough then
+    forget_expired(slots, history)
+    redis.call('PEXPIRE', slots, 3 * lease)
+    redis.call('PEXPIRE', history, 3 * lease)
   end
-  at = last + 1
+end
+
+local user, ids = 1, {}
+for line in string.gmatch(ARGV[3], '([^\\n]*)\\n') do
+  if line ~= '' then
+    ids[#ids + 1] = line
+  elseif is_thorough then
+    renew(KEYS[2 * user - 1], KEYS[2 * user], ids)
+    user, ids = user + 1, {}
+  else
+    renew(KEYS[user], nil, ids)
+    user, ids = user + 1, {}
+  end
 end
 return table.concat(states)
 `)

@@ -53,7 +53,7 @@ export interface RedisStoreOptions {
   commandTimeoutMs?: number | undefined
 
   /**
-   * Whether user ids appear in Redis only as SHA-256. With false they stand in clear in the names of keys, which helps
+   * Whether user ids appear in Redis only as a hash (128 bits of SHA-256). With false they stand in clear in the names of keys, which helps
    * when looking into Redis by hand. The same in all processes. Default: true.
    */
   hashKeys?: boolean | undefined
