@@ -89,7 +89,7 @@ describeWithRedis('server processes that share a Redis', () => {
   }
 
   test('admit exactly 5 of 800 simultaneous opens of one user, twenty times', async () => {
-    const four = await start(4, { leaseMs: 10_000, commandTimeoutMs: 10_000 })
+    const four = await start(4, { leaseMs: 30_000, commandTimeoutMs: 500 })
     for (let round = 0; round < 20; round += 1) {
       const clients = await Promise.all(
         four.flatMap((node) => Array.from({ length: 200 }, () => visit(node))),

@@ -48,13 +48,13 @@ export interface RedisStoreOptions {
 
   /**
    * After how many milliseconds without an answer Redis counts as away: the longest that an opening stream waits for
-   * it. An integer from 1 to 2147483647. Default: 500.
+   * it. Time in which this process itself could not run does not count. An integer from 1 to 2147483647. Default: 500.
    */
   commandTimeoutMs?: number | undefined
 
   /**
-   * Whether user ids appear in Redis only as a hash (128 bits of SHA-256). With false they stand in clear in the names of keys, which helps
-   * when looking into Redis by hand. The same in all processes. Default: true.
+   * Whether user ids appear in Redis only as a hash (128 bits of SHA-256). With false they stand in clear in the names
+   * of keys, which helps when looking into Redis by hand. The same in all processes. Default: true.
    */
   hashKeys?: boolean | undefined
 }
