@@ -1,6 +1,5 @@
 import express, { type Request } from 'express'
 import {
-  defineEvents,
   MemoryStore,
   openSession,
   type SlotStore,
@@ -12,25 +11,13 @@ import {
 import { get, open, raw } from './support/clients.js'
 import { eventually } from './support/eventually.js'
 import { FaultyStore } from './support/faulty-store.js'
+import { events, serveLimited } from './support/limited-server.js'
 import { serve } from './support/server.js'
-import { never } from './support/sources.js'
 
-const events = defineEvents({ hello: true })
-
-/** A server whose /events stay open under one limiter, with what became of each stream. */
 async function start(leaseMs: number, options: Partial<StreamLimitOptions> = {}) {
   const store = new FaultyStore(leaseMs)
-  const limit = streamLimit({ keyGenerator: (req: Request) => req.get('user'), limit: 3, store, ...options })
-  const results: StreamResult[] = []
-  const app = express()
-  app.get('/events', limit, async (req, res) => {
-    results.push(await streamEvents(await openSession(req, res, { events }), never))
-  })
-  app.get('/silent', limit, () => {})
-  const { url, port } = await serve(app)
-  const visit = (user = 'alice') => open(`${url}/events`, { headers: { user } })
   const renewals = () => store.calls.filter((call) => call === 'renew').length
-  return { store, limit, results, url, port, visit, renewals }
+  return { store, renewals, ...(await serveLimited({ limit: 3, store, ...options })) }
 }
 
 /** Keeps the event loop busy, as a suspended process would be away. */

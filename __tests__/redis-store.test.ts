@@ -1,38 +1,9 @@
 import { connect, createServer, type Socket } from 'node:net'
-import express, { type Request } from 'express'
-import {
-  defineEvents,
-  openSession,
-  problemJson,
-  type StreamResult,
-  streamEvents,
-  streamLimit,
-} from 'express-sse-guard'
 import { RedisStore, type RedisStoreOptions } from 'express-sse-guard/redis'
-import { open } from './support/clients.js'
 import { eventually } from './support/eventually.js'
+import { serveLimited } from './support/limited-server.js'
 import { connectBoth, type TestClient } from './support/redis-clients.js'
 import { describeWithRedis, RedisServer } from './support/redis-server.js'
-import { serve } from './support/server.js'
-import { never } from './support/sources.js'
-
-const events = defineEvents({ hello: true })
-
-/** A server whose /events stay open under one limiter. */
-async function start(
-  store: RedisStore,
-  options: { limit?: number; whenStoreDown?: 'local' | 'refuse' } = {},
-) {
-  const limit = streamLimit({ keyGenerator: (req: Request) => req.get('user'), store, ...options })
-  const results: StreamResult[] = []
-  const app = express()
-  app.get('/events', limit, async (req, res) => {
-    results.push(await streamEvents(await openSession(req, res, { events }), never))
-  })
-  app.use(problemJson())
-  const { url } = await serve(app)
-  return { limit, results, visit: (user = 'alice') => open(`${url}/events`, { headers: { user } }) }
-}
 
 describe('the options of RedisStore', () => {
   const sendCommand = async () => null
@@ -219,7 +190,7 @@ describeWithRedis('RedisStore', () => {
     async (name) => {
       const settings = { ...clients[name], leaseMs: 60_000, prefix: `${name}:` }
       const [here, there] = [new RedisStore(settings), new RedisStore(settings)]
-      const { results, visit } = await start(here)
+      const { results, visit } = await serveLimited({ store: here })
       const [first, second, other] = [await visit(), await visit(), await visit('bob')]
       await eventually(
         async () => Number((await redis.cli('PUBSUB', 'NUMSUB', `${name}:ended`)).split('\n')[1]) > 0,
@@ -245,7 +216,7 @@ describeWithRedis('RedisStore', () => {
         throw new Error('no such channel')
       },
     ]) {
-      await start(new RedisStore({ sendCommand, subscribe }))
+      await serveLimited({ store: new RedisStore({ sendCommand, subscribe }) })
       await eventually(() => warn.mock.calls.length > 0)
       expect(String(warn.mock.calls.pop()?.[0])).toMatch(/^RedisStore could not subscribe: no such channel\./)
     }
@@ -302,7 +273,8 @@ describeWithRedis('RedisStore', () => {
       const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
       const relayed = await relay()
       const { sendCommand } = (await connectBoth(relayed))[name]
-      const { limit, visit } = await start(new RedisStore({ sendCommand, prefix: `${name}:` }), {
+      const { limit, visit } = await serveLimited({
+        store: new RedisStore({ sendCommand, prefix: `${name}:` }),
         whenStoreDown,
       })
       const truth = new RedisStore({ sendCommand: clients[name].sendCommand, prefix: `${name}:` })

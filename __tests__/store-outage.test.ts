@@ -1,38 +1,15 @@
-import express, { type Request } from 'express'
-import {
-  defineEvents,
-  MemoryStore,
-  openSession,
-  problemJson,
-  type StreamLimitOptions,
-  type StreamResult,
-  streamEvents,
-  streamLimit,
-} from 'express-sse-guard'
+import { MemoryStore, type StreamLimitOptions } from 'express-sse-guard'
 import { RedisStore } from 'express-sse-guard/redis'
 import supertest from 'supertest'
-import { open } from './support/clients.js'
 import { eventually } from './support/eventually.js'
 import { FaultyStore } from './support/faulty-store.js'
-import { serve } from './support/server.js'
-import { never } from './support/sources.js'
+import { serveLimited } from './support/limited-server.js'
 
-const events = defineEvents({ hello: true })
 const LEASE_MS = 600
 
-/** A server whose /events stay open under one limiter, with what became of each stream. */
 async function start(options: Partial<StreamLimitOptions> = {}) {
   const store = new FaultyStore(LEASE_MS)
-  const limit = streamLimit({ keyGenerator: (req: Request) => req.get('user'), limit: 3, store, ...options })
-  const results: StreamResult[] = []
-  const app = express()
-  app.get('/events', limit, async (req, res) => {
-    results.push(await streamEvents(await openSession(req, res, { events }), never))
-  })
-  app.use(problemJson())
-  const { url } = await serve(app)
-  const visit = (user = 'alice') => open(`${url}/events`, { headers: { user } })
-  return { app, url, store, limit, results, visit }
+  return { store, ...(await serveLimited({ limit: 3, store, ...options })) }
 }
 
 const away = () => {
