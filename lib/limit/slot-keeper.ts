@@ -194,6 +194,8 @@ export class SlotKeeper {
       await this.#renewal.run()
       await this.#releaseLate()
     } while (this.#unreleased.size > 0 || [...this.#held.values()].some(isMissing))
+    // In the same tick, so that no stream opens here between the last look and the end.
+    this.#outage.end()
     if (this.#held.size > 0) this.#renewal.start()
   }
 

@@ -18,7 +18,7 @@ export class StoreOutage {
   #probeMs = FIRST_PROBE_MS
 
   /**
-   * @param recover looks whether the store answers, and brings it up to date; rejects if it is still away.
+   * @param recover looks whether the store answers, brings it up to date and calls `end`; rejects if it is still away.
    * @param leaseMs how long a slot lives in the store.
    * @param consequence what happens meanwhile, in words for the log.
    */
@@ -45,6 +45,11 @@ export class StoreOutage {
     this.#probeLater()
   }
 
+  /** The store is back. */
+  end(): void {
+    this.#isDown = false
+  }
+
   #probeLater(): void {
     // No reason to keep a process alive: without it nobody needs the store.
     setTimeout(() => this.#probe(), this.#probeMs).unref()
@@ -53,7 +58,6 @@ export class StoreOutage {
   async #probe(): Promise<void> {
     try {
       await this.#recover()
-      this.#isDown = false
     } catch {
       this.#probeMs = Math.min(this.#probeMs * 2, this.#longestProbeMs)
       this.#probeLater()
