@@ -1,12 +1,12 @@
 import { join } from 'node:path'
 import { source as axe } from 'axe-core'
-import { MemoryStore } from 'express-sse-guard'
 import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from 'playwright-core'
 import { createApp, type DemoOptions } from '../demo-server/app.js'
 import { findChromium, launchChromium } from './support/browser.js'
 import { open } from './support/clients.js'
 import { startDemo } from './support/demo-client.js'
 import { eventually } from './support/eventually.js'
+import { FaultyStore } from './support/faulty-store.js'
 import { serve } from './support/server.js'
 
 const PUBLIC_DIR = join(__dirname, '../demo-server/public')
@@ -258,11 +258,13 @@ describeInBrowser('the page', () => {
     })
 
     test('tells which process answers, and how far its count reaches', async () => {
-      let isShared = true
-      const { demo, page } = await visit('viewer', { store: new MemoryStore(), isShared: () => isShared })
+      const store = new FaultyStore(60_000)
+      const { demo, page } = await visit('viewer', { store })
       const answers = `Process ${process.pid} on port ${new URL(demo.url).port} answers.`
       await gauge(page, `${answers} Slots are counted over all processes on the same Redis.`)
-      isShared = false
+      store.fault = () => {
+        throw new Error('away')
+      }
       await gauge(page, `${answers} It counts slots by itself.`)
     })
 

@@ -45,10 +45,10 @@ describe('leases', () => {
 
   test('have one timer, and none when there is no stream', async () => {
     const { store, limit, visit, renewals } = await start(333)
-    const timers = jest.spyOn(globalThis, 'setTimeout')
+    const timers = jest.spyOn(globalThis, 'setInterval')
     const ofLeases = () => timers.mock.calls.filter(([, ms]) => ms === 111).length
     const clients = [await visit(), await visit('bob'), await visit()]
-    expect(ofLeases() - renewals()).toBe(1)
+    expect(ofLeases()).toBe(1)
     for (const client of clients) client.close()
     await eventually(() => limit.open === 0 && store.slots.size === 0)
     const before = [ofLeases(), renewals()]
@@ -60,7 +60,7 @@ describe('leases', () => {
 
   test('of a store without leaseMs are not renewed', async () => {
     const renew = jest.fn()
-    const timers = jest.spyOn(globalThis, 'setTimeout')
+    const timers = jest.spyOn(globalThis, 'setInterval')
     const store: SlotStore = Object.assign(new MemoryStore(), { renew })
     const { visit } = await start(300, { store })
     await visit()
@@ -169,6 +169,14 @@ describe('leases', () => {
     expect(results[1]?.endedBy).toBe('kicked')
   })
 
+  test('end with the renewals when the store gives no notice, though it said that it would', async () => {
+    const { store, results, visit } = await start(300, {
+      store: Object.assign(new FaultyStore(300), { watch: () => Promise.reject(new Error('no channel')) }),
+    })
+    await visit()
+    expect([store.calls, results]).toEqual([[], []])
+  })
+
   test('that the store has lost are put back, even over the limit', async () => {
     const { store, results, visit } = await start(300)
     await visit()
@@ -271,6 +279,49 @@ describe('leases', () => {
     expect([(await opening).status, clients[0]?.response.closed]).toEqual([200, false])
     await eventually(() => results.length === 1)
     expect([results[0]?.endedBy, store.slots.count('alice')]).toEqual(['evicted', 3])
+    warn.mockRestore()
+  })
+
+  test('that were granted before a long pause, and are read after it, keep to the limit', async () => {
+    const { store, results, visit } = await start(300)
+    let answer = () => {}
+    store.afterwards = (method) =>
+      method === 'acquire' &&
+      new Promise<void>((resolve) => {
+        answer = resolve
+      })
+    const opening = visit()
+    await eventually(() => store.answering === 1)
+    store.slots = new MemoryStore()
+    for (const slotId of ['x', 'y', 'z']) store.slots.acquire('alice', slotId, 3)
+    block(310)
+    answer()
+    store.afterwards = undefined
+    const client = await opening
+    await client.over
+    await eventually(() => results.length === 1)
+    expect([results[0]?.endedBy, store.slots.count('alice')]).toEqual(['evicted', 3])
+  })
+
+  test('are not overdue because the store was slow to answer', async () => {
+    const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const { store, results, visit } = await start(300)
+    const clients = [await visit(), await visit()]
+    let fail = () => {}
+    const hanging = new Promise<never>((_, reject) => {
+      fail = () => reject(new Error('no answer'))
+    })
+    hanging.catch(() => {})
+    store.fault = () => hanging
+    await eventually(() => store.answering === 1)
+    const until = performance.now() + 400
+    await eventually(() => performance.now() > until)
+    store.slots = new MemoryStore()
+    for (const slotId of ['x', 'y', 'z']) store.slots.acquire('alice', slotId, 3)
+    fail()
+    store.fault = undefined
+    await eventually(() => store.slots.count('alice') === 5)
+    expect([results, clients[0]?.response.closed]).toEqual([[], false])
     warn.mockRestore()
   })
 

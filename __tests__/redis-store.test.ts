@@ -155,6 +155,38 @@ describeWithRedis('RedisStore', () => {
     expect(await store.renew(lease(taken - 1))).toEqual(['evicted'])
   })
 
+  test('forgets tombstones also where one stream stays open all the time', async () => {
+    const { sendCommand } = clients['node-redis']
+    const store = new RedisStore({ sendCommand, leaseMs: 200, hashKeys: false })
+    for (let i = 0; i < 20; i += 1) await store.acquire('alice', `${i}`, Infinity)
+    await store.kick('alice')
+    await store.acquire('alice', 'stays', Infinity)
+    const [history] = (await keys()) as [string]
+    expect(await redis.cli('ZCARD', history)).toBe('21')
+    await eventually(async () => {
+      expect(await store.renew([{ key: 'alice', slotId: 'stays' }])).toEqual(['renewed'])
+      return (await redis.cli('ZCARD', history)) === '1'
+    })
+  })
+
+  test('evicts thousands at once', async () => {
+    const { sendCommand } = clients.ioredis
+    const store = new RedisStore({ sendCommand, commandTimeoutMs: 20_000 })
+    await Promise.all(Array.from({ length: 9000 }, (_, i) => store.acquire('alice', `${i}`, Infinity)))
+    const { granted, held, evicted } = await store.acquire('alice', 'last', 2, { evictOldest: true })
+    expect([granted, held, evicted?.length]).toEqual([true, 2, 8999])
+  })
+
+  test.each([true, false])(
+    'keeps keys apart that are no well-formed text (hashKeys: %p)',
+    async (hashKeys) => {
+      const store = new RedisStore({ sendCommand: clients.ioredis.sendCommand, hashKeys })
+      for (const key of ['\ud800', '\ud801', '\udc00', '\ufffd', '"\\ud800"', '"', '\\"', '""']) {
+        expect([key, (await store.acquire(key, 'slot', 1)).held]).toEqual([key, 1])
+      }
+    },
+  )
+
   test('forgets a slot that expired beside one that did not', async () => {
     const store = new RedisStore({ sendCommand: clients.ioredis.sendCommand, leaseMs: 300, hashKeys: false })
     const [left, kept] = [

@@ -97,9 +97,10 @@ describe('while the store is away', () => {
       expect([status, body.code]).toEqual([503, 'ERR_STREAM_STORE'])
     }
     expect([limit.open, client.response.closed]).toEqual([1, false])
+    expect(limit.isStoreDown).toBe(true)
     store.fault = undefined
-    await eventually(async () => (await visit()).status === 200)
-    expect(store.slots.count('alice')).toBe(2)
+    await eventually(() => !limit.isStoreDown)
+    expect([(await visit()).status, store.slots.count('alice')]).toEqual([200, 2])
   })
 
   test('nothing but one probe at a time is sent to it, however much happens', async () => {
@@ -198,6 +199,80 @@ describe('when the store is back', () => {
     clients[2]?.close()
     await eventually(() => limit.open === 0 && store.slots.count('alice') === 2)
     expect((await visit()).status).toBe(200)
+  })
+
+  test('it is back, though streams come and go all the time', async () => {
+    const { store, visit } = await start({ limit: Infinity })
+    for (let i = 0; i < 5; i += 1) await visit()
+    store.fault = away
+    const clients = [await visit()]
+    // Each answer comes after yet another stream has opened and one has closed.
+    store.fault = async (method) => {
+      if (method === 'acquire') return
+      clients.push(await visit())
+      clients.shift()?.close()
+    }
+    const renewals = () => store.calls.filter((call) => call === 'renew').length
+    const before = renewals()
+    await eventually(async () => {
+      const asked = store.asked.length
+      ;(await visit()).close()
+      return store.asked.length > asked
+    })
+    expect(renewals() - before).toBeLessThan(10)
+    store.fault = undefined
+  })
+
+  test('it is not told of streams that closed so long ago that it has forgotten them', async () => {
+    const { store, limit, visit } = await start()
+    const clients = [await visit(), await visit()]
+    store.fault = away
+    await visit('bob')
+    for (const client of clients) client.close()
+    await eventually(() => limit.open === 1)
+    const until = performance.now() + LEASE_MS + 50
+    await eventually(() => performance.now() > until)
+    store.slots = new MemoryStore()
+    store.fault = undefined
+    await eventually(() => store.slots.count('bob') === 1)
+    expect(store.calls.filter((call) => call === 'release')).toEqual([])
+  })
+
+  test('a stream whose acquire was answered by nobody, and that was kicked meanwhile, ends', async () => {
+    const { store, results, visit } = await start()
+    store.afterwards = away
+    await visit()
+    store.afterwards = undefined
+    store.slots = new MemoryStore()
+    store.endedAs.set('alice', 'kicked')
+    await eventually(() => results.length === 1)
+    expect([results[0]?.endedBy, store.slots.size]).toEqual(['kicked', 0])
+  })
+
+  test('what it still has is kept alive while a part of it is away', async () => {
+    const { store, visit } = await start()
+    await visit('alice')
+    store.fault = (method, key) => {
+      if (key === 'bob') throw new Error(`the node of bob is away: ${method}`)
+    }
+    await visit('bob')
+    const renewals = () => store.calls.filter((call) => call === 'renew').length
+    const before = renewals()
+    await eventually(() => renewals() > before + 2)
+    store.fault = undefined
+    await eventually(() => store.slots.count('bob') === 1)
+  })
+
+  test('one that answers the probes and nothing else is warned of once, and asked ever less often', async () => {
+    const { store, visit } = await start()
+    store.fault = (method) => method === 'acquire' && away()
+    const until = performance.now() + 2 * LEASE_MS
+    await eventually(async () => {
+      ;(await visit()).close()
+      return performance.now() > until
+    })
+    expect(warnings).toHaveLength(1)
+    expect(store.calls.filter((call) => call === 'acquire').length).toBeLessThan(40)
   })
 
   test('its leases are renewed again', async () => {

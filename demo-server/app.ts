@@ -25,8 +25,6 @@ export interface DemoOptions {
   publicDir?: string
   /** Where the slots live, if several processes share them. Default: the memory of this process. */
   store?: SlotStore | undefined
-  /** Whether the store is there now. Default: always. */
-  isShared?: (() => boolean) | undefined
 }
 
 /** The demo, not listening yet. */
@@ -40,12 +38,7 @@ export interface Demo {
 }
 
 /** Builds the demo. The cap is `SSE_MAX_PER_USER`, or 5. */
-export function createApp({
-  tokenDelayMs = 60,
-  publicDir,
-  store,
-  isShared = () => store !== undefined,
-}: DemoOptions = {}): Demo {
+export function createApp({ tokenDelayMs = 60, publicDir, store }: DemoOptions = {}): Demo {
   const bus = new EventBus()
   /** How each user's latest answer ended: who left it sees here that the work on it ended too. */
   const ends = new Map<string, AnswerEnd & { id: string }>()
@@ -58,9 +51,9 @@ export function createApp({
 
   async function slotsOf({ name, role, key }: Caller, { localPort: port }: Socket) {
     const used = await limit.count(key)
-    const { pid } = process
+    const shared = store !== undefined && !limit.isStoreDown
     // No cap is null in JSON, which has no Infinity.
-    return { name, role, used, usedHere: here.count(key), cap, shared: isShared(), pid, port }
+    return { name, role, used, usedHere: here.count(key), cap, shared, pid: process.pid, port }
   }
 
   const app = express()

@@ -10,7 +10,7 @@ async function serve(): Promise<void> {
   const address = readListenAddress(process.env)
   const shared = await connectToRedis(process.env)
   const publicDir = fileURLToPath(new URL('public', import.meta.url))
-  const demo = createApp({ publicDir, store: shared?.store, isShared: shared?.isShared })
+  const demo = createApp({ publicDir, store: shared?.store })
   const server = createServer(demo.app)
 
   server.once('error', (error) => {

@@ -30,7 +30,9 @@ export async function shareSlots(url: string) {
   })
   // Settles when the client is closed. What went wrong meanwhile came as an 'error'.
   client.connect().catch(() => {})
-  await once(client, 'ready', { signal: AbortSignal.timeout(PATIENCE_MS) }).catch(() => {})
+  await once(client, 'ready', { signal: AbortSignal.timeout(PATIENCE_MS) }).catch(() => {
+    if (wasReady === undefined) client.emit('error', new Error('it does not answer'))
+  })
 
   let unanswered = 0
   const sendCommand = async (...command: string[]) => {
@@ -42,8 +44,6 @@ export async function shareSlots(url: string) {
 
   return {
     store: new RedisStore({ sendCommand }),
-    /** Whether Redis is there now. */
-    isShared: () => client.isReady,
     async close(): Promise<void> {
       // Slots that were just given back are still on their way. The client's own close() waits too, but not for a
       // command that the store sends once more because Redis did not know its script.

@@ -13,5 +13,6 @@ console.log(`Churn for ${minutes} minutes, seed ${seed}`)
 const { settledMs, ...figures } = await churn({ durationMs: minutes * 60_000, seed, log })
 const sorted = settledMs.sort((a, b) => a - b)
 const at = (part: number) => sorted[Math.floor((sorted.length - 1) * part)]
+// Some always fail: they were opened at a process that had just been killed.
 console.log({ ...figures, settledMs: { times: sorted.length, median: at(0.5), most: at(1) } })
 process.exitCode = figures.wrong.length > 0 ? 1 : 0

@@ -8,8 +8,8 @@ export class FaultyStore implements SlotStore {
   readonly calls: string[] = []
   /** How many calls are being answered. */
   answering = 0
-  /** Throws, or waits, in the place of an answer. Called with the name of the method. */
-  fault: ((method: string) => unknown) | undefined
+  /** Throws, or waits, in the place of an answer. Called with the name of the method, and the key if there is one. */
+  fault: ((method: string, key?: string) => unknown) | undefined
   /** Runs when an acquire or a release has happened but its answer is still to come. */
   afterwards: ((method: string) => unknown) | undefined
   /** What a renewal says of a key's slots, instead of the truth. */
@@ -28,15 +28,15 @@ export class FaultyStore implements SlotStore {
 
   async acquire(key: string, slotId: string, limit: number): Promise<Grant> {
     this.asked.push(slotId)
-    return this.#answer('acquire', () => this.slots.acquire(key, slotId, limit))
+    return this.#answer('acquire', () => this.slots.acquire(key, slotId, limit), key)
   }
 
   async release(key: string, slotId: string): Promise<void> {
-    return this.#answer('release', () => this.slots.release(key, slotId))
+    return this.#answer('release', () => this.slots.release(key, slotId), key)
   }
 
   async count(key: string): Promise<number> {
-    return this.#answer('count', () => this.slots.count(key))
+    return this.#answer('count', () => this.slots.count(key), key)
   }
 
   async renew(leases: readonly Lease[]): Promise<LeaseState[]> {
@@ -50,11 +50,11 @@ export class FaultyStore implements SlotStore {
     )
   }
 
-  async #answer<Answer>(method: string, answer: () => Answer): Promise<Answer> {
+  async #answer<Answer>(method: string, answer: () => Answer, key?: string): Promise<Answer> {
     this.calls.push(method)
     this.answering += 1
     try {
-      await this.fault?.(method)
+      await this.fault?.(method, key)
       const answered = answer()
       await this.afterwards?.(method)
       return answered

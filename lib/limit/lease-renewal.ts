@@ -31,8 +31,10 @@ export class LeaseRenewal {
   readonly #leaseMs: number
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
-  #isOn = false
-  #lastRunAt = 0
+  #catchingUp: Promise<void> | undefined
+  /** When this process was last seen to run. Not when it was last answered: that Redis is slow is no fault of its own. */
+  #tickedAt = 0
+  #overdueSince = Number.NEGATIVE_INFINITY
 
   /** @param held the leases, oldest first. */
   constructor(store: SlotStore, held: ReadonlyMap<string, SlotLease>, events: LeaseRenewalEvents) {
@@ -44,16 +46,18 @@ export class LeaseRenewal {
 
   /** Renews from now on. Does nothing if it does so already, or if the slots of this store do not expire. */
   start(): void {
-    if (this.#isOn || this.#leaseMs === Infinity) return
-    this.#isOn = true
-    this.#lastRunAt = performance.now()
-    this.#arm()
+    if (this.#timer || this.#leaseMs === Infinity) return
+    this.#tickedAt = performance.now()
+    this.#timer = setInterval(() => {
+      const catchingUp = this.catchUp()
+      this.#tickedAt = performance.now()
+      if (!catchingUp) this.runNow()
+    }, this.#leaseMs / RENEWALS_PER_LEASE)
   }
 
   stop(): void {
     this.#markIfOverdue()
-    this.#isOn = false
-    clearTimeout(this.#timer)
+    clearInterval(this.#timer)
     this.#timer = undefined
   }
 
@@ -64,51 +68,59 @@ export class LeaseRenewal {
    * @returns a promise of its end, or undefined if nothing is overdue.
    */
   catchUp(): Promise<void> | undefined {
-    return this.#markIfOverdue() ? this.runNow() : undefined
+    if (this.#markIfOverdue()) {
+      // A renewal that was on its way before cannot know what happened meanwhile.
+      this.#catchingUp = Promise.resolve(this.#running)
+        .then(() => this.runNow())
+        .finally(() => {
+          this.#catchingUp = undefined
+        })
+    }
+    return this.#catchingUp
   }
 
   /** Renews now, on top of the regular renewals. A failure goes to `onFailure`. */
   runNow(): Promise<void> {
-    clearTimeout(this.#timer)
-    this.#markIfOverdue()
     this.#running ??= this.run()
       .catch((error) => this.#events.onFailure(error))
       .finally(() => {
         this.#running = undefined
-        if (this.#isOn) this.#arm()
       })
     return this.#running
   }
 
   /** Renews what the store has, and puts back what it has not. Rejects if the store fails. */
   async run(): Promise<void> {
-    const startedAt = performance.now()
-    await this.#renew([...this.#held.values()].filter(({ stored }) => stored === 'yes'))
+    const known = [...this.#held.values()].filter(({ stored }) => stored === 'yes' || stored === 'maybe')
+    await this.#renew(known)
     await this.#takeAgain([...this.#held.values()].filter(isMissing))
-    this.#lastRunAt = startedAt
-  }
-
-  #arm(): void {
-    clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.runNow(), this.#leaseMs / RENEWALS_PER_LEASE)
   }
 
   #markIfOverdue(): boolean {
-    if (!this.#isOn || performance.now() - this.#lastRunAt <= this.#leaseMs) return false
+    const now = performance.now()
+    if (!this.#timer || now - this.#tickedAt <= this.#leaseMs) return false
+    this.#tickedAt = now
+    this.#overdueSince = now
     for (const lease of this.#held.values()) lease.isOverdue = true
     return true
   }
 
   async #renew(leases: readonly SlotLease[]): Promise<void> {
     if (leases.length === 0 || !this.#store.renew) return
+    const askedAt = performance.now()
     const states = checkLeaseStates(await this.#store.renew(leases), leases.length)
     for (const [index, lease] of leases.entries()) {
       const state = states[index]
       // Its stream may have closed meanwhile, or a notice may have ended it.
-      if (lease.stored !== 'yes' || !this.#held.has(lease.slotId)) continue
-      if (state === 'renewed') lease.isOverdue = false
-      else if (state === 'evicted' || state === 'kicked') this.#events.onEnd(lease, state)
-      else lease.stored = 'no'
+      if (lease.stored === 'ended' || !this.#held.has(lease.slotId)) continue
+      if (state === 'renewed') {
+        lease.stored = 'yes'
+        if (askedAt >= this.#overdueSince) lease.isOverdue = false
+      } else if (state === 'evicted' || state === 'kicked') {
+        this.#events.onEnd(lease, state)
+      } else {
+        lease.stored = 'no'
+      }
     }
   }
 

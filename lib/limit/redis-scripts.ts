@@ -87,7 +87,9 @@ redis.call('ZADD', slots, now + lease, id)
 redis.call('ZADD', history, now, id)
 outlive(slots, 3 * lease)
 outlive(history, 3 * lease)
-return {1, held - #evicted + 1, unpack(evicted)}
+local reply = {1, held - #evicted + 1}
+for _, other in ipairs(evicted) do reply[#reply + 1] = other end
+return reply
 `)
 
 /**
@@ -128,6 +130,7 @@ local function renew(slots, history, ids)
   if #extended > 0 then redis.call('ZADD', slots, unpack(extended)) end
   if is_thorough then
     forget_expired(slots, history)
+    redis.call('ZREMRANGEBYSCORE', history, -now, 0)
     redis.call('PEXPIRE', slots, 3 * lease)
     redis.call('PEXPIRE', history, 3 * lease)
   end

@@ -24,9 +24,12 @@ export function createSlotNames(prefix: string, hashKeys: boolean): (key: string
   return (key) => {
     const known = names.get(key)
     if (known) return known
-    const digest = hash('sha256', key, 'base64url')
+    // As UTF-8 all lone surrogates are the same; JSON escapes them.
+    const json = JSON.stringify(key)
+    const digest = hash('sha256', json, 'base64url')
     const tag = BASE64URL.indexOf(digest.charAt(0))
-    const name = hashKeys ? digest.slice(0, HASH_LENGTH) : key
+    const clear = json === `"${key}"` ? key : json
+    const name = hashKeys ? digest.slice(0, HASH_LENGTH) : clear
     const made = { tag, slots: `${prefix}{${tag}}:${name}`, history: `${prefix}{${tag}}!${name}` }
     // All at once: a Map that loses its oldest entry with each new one gets slower to ask for the oldest.
     if (names.size >= REMEMBERED) names.clear()

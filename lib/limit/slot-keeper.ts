@@ -32,10 +32,9 @@ export class SlotKeeper {
   /** The slots among them, by key, as a store of this process alone would count them. */
   readonly #here = new MemoryStore()
   /** Slots that the store may still have although their streams have closed while it was away. */
-  readonly #unreleased = new Map<string, SlotLease>()
+  readonly #unreleased = new Map<string, { key: string; since: number }>()
   readonly #renewal: LeaseRenewal
   readonly #outage: StoreOutage
-  #probeKey = ''
 
   constructor(store: SlotStore, whenStoreDown: WhenStoreDown, identifier: string) {
     this.#store = store
@@ -49,12 +48,7 @@ export class SlotKeeper {
       store.leaseMs ?? Infinity,
       `${CONSEQUENCES[whenStoreDown]} (policy "${identifier}")`,
     )
-    store.watch?.((slotIds, reason) => {
-      for (const slotId of slotIds) {
-        const lease = this.#held.get(slotId)
-        if (lease) this.#end(lease, reason)
-      }
-    })
+    this.#watch()
   }
 
   /**
@@ -63,26 +57,8 @@ export class SlotKeeper {
    * @throws ERR_STREAM_STORE when the store is away and `whenStoreDown` is 'refuse'.
    */
   acquire(lease: SlotLease): Grant | Promise<Grant> {
-    const { key, slotId, limit } = lease
-    if (this.#outage.isDown) return this.#acquireHere(lease)
-    const held = this.#here.count(key)
-    // What this process holds alone is enough to refuse. So a user in a reconnect loop costs the store nothing, and
-    // a store that has lost its data lets nobody past the limit of one process.
-    if (held >= limit) return { granted: false, held }
-    const overdue = this.#renewal.catchUp()
-    if (overdue) return overdue.then(() => this.acquire(lease))
-    try {
-      const answer = this.#store.acquire(key, slotId, limit)
-      if (!isPromise(answer)) return this.#take(lease, checkGrant(answer))
-      return Promise.resolve(answer)
-        .then(checkGrant)
-        .then(
-          (grant) => this.#take(lease, grant),
-          (error) => this.#acquireInstead(lease, error),
-        )
-    } catch (error) {
-      return this.#acquireInstead(lease, error)
-    }
+    const overdue = this.#outage.isDown ? undefined : this.#renewal.catchUp()
+    return overdue ? overdue.then(() => this.#acquireNow(lease)) : this.#acquireNow(lease)
   }
 
   /** Gives a slot back. Once: a second call does nothing. Never throws. */
@@ -94,20 +70,58 @@ export class SlotKeeper {
     if (lease.stored === 'yes' || lease.stored === 'maybe') this.#releaseInStore(lease)
   }
 
+  /** Whether the store is away. */
+  get isStoreDown(): boolean {
+    return this.#outage.isDown
+  }
+
   /** How many slots a key holds in the store; while it is away, in this process. */
   async count(key: string): Promise<number> {
     if (!this.#outage.isDown) {
       try {
         return await this.#store.count(key)
       } catch (error) {
-        this.#fail(error, key)
+        this.#fail(error)
       }
     }
     return this.#here.count(key)
   }
 
+  #watch(): void {
+    const watching: unknown = this.#store.watch?.((slotIds, reason) => {
+      for (const slotId of slotIds) {
+        const lease = this.#held.get(slotId)
+        if (lease) this.#end(lease, reason)
+      }
+    })
+    // Without notices the renewals tell.
+    if (isPromise(watching)) watching.then(undefined, () => {})
+  }
+
+  #acquireNow(lease: SlotLease): Grant | Promise<Grant> {
+    const { key, slotId, limit } = lease
+    if (this.#outage.isDown) return this.#acquireHere(lease)
+    const held = this.#here.count(key)
+    // What this process holds alone is enough to refuse. So a user in a reconnect loop costs the store nothing, and
+    // a store that has lost its data lets nobody past the limit of one process.
+    if (held >= limit) return { granted: false, held }
+    const askedAt = performance.now()
+    try {
+      const answer = this.#store.acquire(key, slotId, limit)
+      if (!isPromise(answer)) return this.#take(lease, checkGrant(answer), askedAt)
+      return Promise.resolve(answer)
+        .then(checkGrant)
+        .then(
+          (grant) => this.#take(lease, grant, askedAt),
+          (error) => this.#acquireInstead(lease, error),
+        )
+    } catch (error) {
+      return this.#acquireInstead(lease, error)
+    }
+  }
+
   /** The store has answered. */
-  #take(lease: SlotLease, grant: Grant): Grant {
+  #take(lease: SlotLease, grant: Grant, askedAt: number): Grant {
     if (!grant.granted) return grant
     lease.stored = 'yes'
     const { granted, held } = this.#hold(lease, lease.limit)
@@ -116,14 +130,16 @@ export class SlotKeeper {
       this.#releaseInStore(lease)
       return { granted, held }
     }
-    // It knows fewer slots than are held in this process alone: it has lost some.
-    if (grant.held < held && !this.#outage.isDown) this.#renewal.runNow()
+    // The process was suspended while the answer lay in the socket: the slot may be somebody else's by now.
+    lease.isOverdue = performance.now() - askedAt > (this.#store.leaseMs ?? Infinity)
+    // With fewer slots than are held in this process alone, it has lost some.
+    if ((lease.isOverdue || grant.held < held) && !this.#outage.isDown) this.#renewal.runNow()
     return grant
   }
 
   /** The store has failed, and whether it has taken the slot is unknown. */
   #acquireInstead(lease: SlotLease, error: unknown): Grant {
-    this.#fail(error, lease.key)
+    this.#fail(error)
     lease.stored = 'maybe'
     let isGranted = false
     try {
@@ -155,15 +171,14 @@ export class SlotKeeper {
     return grant
   }
 
-  #releaseInStore(lease: SlotLease): void {
-    const { key, slotId } = lease
-    if (this.#outage.isDown) {
-      this.#unreleased.set(slotId, lease)
-      return
-    }
+  #releaseInStore({ key, slotId }: Pick<SlotLease, 'key' | 'slotId'>): void {
     const onFailure = (error: unknown) => {
-      this.#fail(error, key)
-      this.#unreleased.set(slotId, lease)
+      this.#fail(error)
+      this.#unreleased.set(slotId, { key, since: performance.now() })
+    }
+    if (this.#outage.isDown) {
+      this.#unreleased.set(slotId, { key, since: performance.now() })
+      return
     }
     try {
       const done = this.#store.release(key, slotId)
@@ -180,30 +195,44 @@ export class SlotKeeper {
     lease.end(reason)
   }
 
-  #fail(error: unknown, key?: string): void {
-    const [oldest] = this.#held.values()
-    this.#probeKey = key ?? oldest?.key ?? this.#probeKey
+  #fail(error: unknown): void {
     this.#outage.begin(error)
     this.#renewal.stop()
   }
 
   /** Brings a store that was away up to date. Streams that open meanwhile are still counted here, and put there last. */
   async #recover(): Promise<void> {
-    await this.#store.count(this.#probeKey)
-    do {
-      await this.#renewal.run()
-      await this.#releaseLate()
-    } while (this.#unreleased.size > 0 || [...this.#held.values()].some(isMissing))
-    // In the same tick, so that no stream opens here between the last look and the end.
+    this.#forgetExpired()
+    await this.#store.count(this.#probeKey())
+    await this.#releaseLate()
+    await this.#renewal.run()
+    // From here on all is as usual. In one tick, so that nothing happens here between the last look and the end. Not
+    // only once nothing at all is left to do: where streams come and go all the time, that might never be.
     this.#outage.end()
+    const late = [...this.#unreleased]
+    this.#unreleased.clear()
+    for (const [slotId, { key }] of late) this.#releaseInStore({ key, slotId })
     if (this.#held.size > 0) this.#renewal.start()
+    if ([...this.#held.values()].some(isMissing)) this.#renewal.runNow()
+  }
+
+  /** Any key will do, but not always the one that failed: in a cluster it may be on the only node that is away. */
+  #probeKey(): string {
+    const leases = [...this.#held.values()]
+    return leases[Math.floor(Math.random() * leases.length)]?.key ?? `probe-${Math.random()}`
+  }
+
+  /** After a lease the store has forgotten a slot by itself. */
+  #forgetExpired(): void {
+    const until = performance.now() - (this.#store.leaseMs ?? Infinity)
+    for (const [slotId, { since }] of this.#unreleased) if (since < until) this.#unreleased.delete(slotId)
   }
 
   async #releaseLate(): Promise<void> {
-    const leases = [...this.#unreleased.values()]
-    for (let first = 0; first < leases.length; first += RELEASES_AT_ONCE) {
+    const late = [...this.#unreleased]
+    for (let first = 0; first < late.length; first += RELEASES_AT_ONCE) {
       await Promise.all(
-        leases.slice(first, first + RELEASES_AT_ONCE).map(async ({ key, slotId }) => {
+        late.slice(first, first + RELEASES_AT_ONCE).map(async ([slotId, { key }]) => {
           await this.#store.release(key, slotId)
           this.#unreleased.delete(slotId)
         }),

@@ -16,6 +16,7 @@ export class StoreOutage {
   readonly #consequence: string
   #isDown = false
   #probeMs = FIRST_PROBE_MS
+  #endedAt = Number.NEGATIVE_INFINITY
 
   /**
    * @param recover looks whether the store answers, brings it up to date and calls `end`; rejects if it is still away.
@@ -32,22 +33,29 @@ export class StoreOutage {
     return this.#isDown
   }
 
-  /** Takes the store for away until a probe finds it. Warns once, however many commands fail. */
+  /**
+   * Takes the store for away until a probe finds it. Warns once, however many commands fail, and not again of one that
+   * answers the probes but nothing else.
+   */
   begin(error: unknown): void {
     if (this.#isDown) return
     this.#isDown = true
-    this.#probeMs = Math.min(FIRST_PROBE_MS, this.#longestProbeMs)
-    const text = error instanceof Error ? error.message : inspect(error, { depth: 0 })
+    const isRelapse = performance.now() - this.#endedAt < LONGEST_PROBE_MS
+    this.#probeMs = Math.min(isRelapse ? this.#probeMs * 2 : FIRST_PROBE_MS, this.#longestProbeMs)
+    this.#probeLater()
+    if (isRelapse) return
+    const message = error instanceof Error ? error.message : inspect(error, { depth: 0 })
+    const text = message.replace(/\.$/, '')
     process.emitWarning(`The slot store failed: ${text}. ${this.#consequence}`, {
       type: 'StreamLimitWarning',
       code: 'ERR_STREAM_STORE',
     })
-    this.#probeLater()
   }
 
   /** The store is back. */
   end(): void {
     this.#isDown = false
+    this.#endedAt = performance.now()
   }
 
   #probeLater(): void {

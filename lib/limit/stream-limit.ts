@@ -29,6 +29,8 @@ export interface StreamLimit {
   count(key: string): Promise<number>
   /** How many streams this limiter holds open in this process. */
   readonly open: number
+  /** Whether the store is away, and new streams are treated as `whenStoreDown` says. */
+  readonly isStoreDown: boolean
 }
 
 /**
@@ -126,6 +128,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
   return Object.defineProperties(streamLimitMiddleware, {
     count: { value: (key: string) => keeper.count(key), enumerable: true },
     open: { get: () => open, enumerable: true },
+    isStoreDown: { get: () => keeper.isStoreDown, enumerable: true },
   }) as typeof streamLimitMiddleware & StreamLimit
 }
 
