@@ -9,6 +9,8 @@ import { describeWithRedis, RedisServer } from './support/redis-server.js'
 const LEASE_MS = 900
 const RENEWAL_MS = LEASE_MS / 3
 const LIMIT = 5
+/** What a busy machine may add to the times that are promised. */
+const SLACK_MS = 800
 
 describeWithRedis('server processes that share a Redis', () => {
   let redis: RedisServer
@@ -138,7 +140,7 @@ describeWithRedis('server processes that share a Redis', () => {
       most = Math.max(most, streams.size)
       return streams.size === LIMIT
     })
-    expect(freeAgain).toBeLessThan(LEASE_MS + RENEWAL_MS + 300)
+    expect(freeAgain).toBeLessThan(LEASE_MS + RENEWAL_MS + SLACK_MS)
     expect(most).toBe(LIMIT)
     expect(await statusOf(b)).toBe(429)
     await eventually(async () => (await slotsInRedis()) === LIMIT)
@@ -199,7 +201,7 @@ describeWithRedis('server processes that share a Redis', () => {
     await hold(a, 3)
     await hold(b, 2)
     await redis.cli('FLUSHALL')
-    expect(await sinceNow(async () => (await slotsInRedis()) === 5)).toBeLessThan(2 * RENEWAL_MS + 300)
+    expect(await sinceNow(async () => (await slotsInRedis()) === 5)).toBeLessThan(2 * RENEWAL_MS + SLACK_MS)
     expect([streams.size, await statusOf(a), await statusOf(b)]).toEqual([5, 429, 429])
     expect([a?.endings, b?.endings]).toEqual([[], []])
   })
@@ -257,7 +259,7 @@ describeWithRedis('server processes that share a Redis', () => {
       ] as const) {
         const from = performance.now()
         const clients = await Promise.all(Array.from({ length: 10 }, () => visit(node)))
-        expect(performance.now() - from).toBeLessThan(300 + 500)
+        expect(performance.now() - from).toBeLessThan(300 + SLACK_MS)
         expect(clients.filter(({ status }) => status === 200)).toHaveLength(room)
         expect(clients.filter(({ status }) => status === 429)).toHaveLength(10 - room)
       }
@@ -296,6 +298,8 @@ describeWithRedis('server processes that share a Redis', () => {
     expect(await statusOf(early)).toBe(200)
     await late?.kill()
     nodes.splice(nodes.indexOf(late as LimiterProcess), 1)
-    expect(await sinceNow(async () => (await countOf(early)) === 4)).toBeLessThan(LEASE_MS + RENEWAL_MS + 300)
+    expect(await sinceNow(async () => (await countOf(early)) === 4)).toBeLessThan(
+      LEASE_MS + RENEWAL_MS + SLACK_MS,
+    )
   })
 })

@@ -17,6 +17,12 @@ const CONSEQUENCES: Readonly<Record<WhenStoreDown, string>> = {
   refuse: 'Until it is back, this process refuses new streams with 503.',
 }
 
+/** A slot that is to be released when the store is back. Not its lease, which would hold on to the response. */
+type Unreleased = Pick<SlotLease, 'key' | 'slotId' | 'stored'> & { goneAt: number }
+
+/** How many of them are kept, at some 200 bytes. Whatever is forgotten is free again a lease after it was taken. */
+const MOST_UNRELEASED = 10_000
+
 /** How many slots are released at the same time once the store is back. */
 const RELEASES_AT_ONCE = 100
 
@@ -32,7 +38,7 @@ export class SlotKeeper {
   /** The slots among them, by key, as a store of this process alone would count them. */
   readonly #here = new MemoryStore()
   /** Slots that the store may still have although their streams have closed while it was away. */
-  readonly #unreleased = new Map<string, { key: string; since: number }>()
+  readonly #unreleased = new Map<string, Unreleased>()
   readonly #renewal: LeaseRenewal
   readonly #outage: StoreOutage
 
@@ -171,14 +177,15 @@ export class SlotKeeper {
     return grant
   }
 
-  #releaseInStore({ key, slotId }: Pick<SlotLease, 'key' | 'slotId'>): void {
+  #releaseInStore({ key, slotId, stored }: Pick<SlotLease, 'key' | 'slotId' | 'stored'>): void {
+    const later = () => {
+      const goneAt = stored === 'yes' ? performance.now() + (this.#store.leaseMs ?? Infinity) : Infinity
+      this.#unreleased.set(slotId, { key, slotId, stored, goneAt })
+    }
+    if (this.#outage.isDown) return later()
     const onFailure = (error: unknown) => {
       this.#fail(error)
-      this.#unreleased.set(slotId, { key, since: performance.now() })
-    }
-    if (this.#outage.isDown) {
-      this.#unreleased.set(slotId, { key, since: performance.now() })
-      return
+      later()
     }
     try {
       const done = this.#store.release(key, slotId)
@@ -202,16 +209,16 @@ export class SlotKeeper {
 
   /** Brings a store that was away up to date. Streams that open meanwhile are still counted here, and put there last. */
   async #recover(): Promise<void> {
-    this.#forgetExpired()
+    this.#forgetGone()
     await this.#store.count(this.#probeKey())
     await this.#releaseLate()
     await this.#renewal.run()
     // From here on all is as usual. In one tick, so that nothing happens here between the last look and the end. Not
     // only once nothing at all is left to do: where streams come and go all the time, that might never be.
     this.#outage.end()
-    const late = [...this.#unreleased]
+    const late = [...this.#unreleased.values()]
     this.#unreleased.clear()
-    for (const [slotId, { key }] of late) this.#releaseInStore({ key, slotId })
+    for (const slot of late) this.#releaseInStore(slot)
     if (this.#held.size > 0) this.#renewal.start()
     if ([...this.#held.values()].some(isMissing)) this.#renewal.runNow()
   }
@@ -222,17 +229,22 @@ export class SlotKeeper {
     return leases[Math.floor(Math.random() * leases.length)]?.key ?? `probe-${Math.random()}`
   }
 
-  /** After a lease the store has forgotten a slot by itself. */
-  #forgetExpired(): void {
-    const until = performance.now() - (this.#store.leaseMs ?? Infinity)
-    for (const [slotId, { since }] of this.#unreleased) if (since < until) this.#unreleased.delete(slotId)
+  /**
+   * Forgets slots that the store has forgotten by itself. Not those that it may never have had: the client may still
+   * have their acquire in a queue. But of these there may be no end, so at last the oldest go too.
+   */
+  #forgetGone(): void {
+    const now = performance.now()
+    for (const [slotId, { goneAt }] of this.#unreleased) {
+      if (goneAt < now || this.#unreleased.size > MOST_UNRELEASED) this.#unreleased.delete(slotId)
+    }
   }
 
   async #releaseLate(): Promise<void> {
-    const late = [...this.#unreleased]
+    const late = [...this.#unreleased.values()]
     for (let first = 0; first < late.length; first += RELEASES_AT_ONCE) {
       await Promise.all(
-        late.slice(first, first + RELEASES_AT_ONCE).map(async ([slotId, { key }]) => {
+        late.slice(first, first + RELEASES_AT_ONCE).map(async ({ key, slotId }) => {
           await this.#store.release(key, slotId)
           this.#unreleased.delete(slotId)
         }),
