@@ -303,6 +303,27 @@ describe('leases', () => {
     expect([results[0]?.endedBy, store.slots.count('alice')]).toEqual(['evicted', 3])
   })
 
+  test('that are overdue stay so, whatever a renewal says that was on its way before', async () => {
+    const { store, results, visit } = await start(300)
+    await visit()
+    let answer = () => {}
+    store.afterwards = (method) =>
+      method === 'renew' &&
+      new Promise<void>((resolve) => {
+        answer = resolve
+      })
+    await eventually(() => store.answering === 1)
+    block(310)
+    store.slots = new MemoryStore()
+    for (const slotId of ['x', 'y', 'z']) store.slots.acquire('alice', slotId, 3)
+    // Only once the timer has seen how late it is.
+    await new Promise((resolve) => setTimeout(resolve))
+    store.afterwards = undefined
+    answer()
+    await eventually(() => results.length === 1)
+    expect([results[0]?.endedBy, store.slots.count('alice')]).toEqual(['evicted', 3])
+  })
+
   test('are not overdue because the store was slow to answer', async () => {
     const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
     const { store, results, visit } = await start(300)
