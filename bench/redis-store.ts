@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { cpus } from 'node:os'
 import { RedisStore } from 'express-sse-guard/redis'
+import { RedisServer } from '../__tests__/support/redis-process.js'
 import { type Contender, pairedRounds, type Result } from './paired-rounds.js'
 import { type Client, connectClients } from './redis-clients.js'
-import { startRedis } from './redis-process.js'
 
 /** Fewer than the store remembers the names of in Redis, and more. */
 const USERS = 5_000
@@ -33,9 +33,21 @@ type Open = (index: number) => Promise<void>
 
 async function main(times: number): Promise<void> {
   if (!(times > 0)) throw new Error('How many times as many rounds? A number above 0, such as 3')
-  const redis = await startRedis()
-  const clients = await connectClients(redis.port)
-  console.log(`Node ${process.version}, Redis ${redis.version}, ${cpus().length} cores`)
+  const redis = await RedisServer.start()
+  // Also when the benchmark is interrupted.
+  process.once('exit', () => void redis.kill())
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  try {
+    await compare(await connectClients(redis.port), times)
+  } finally {
+    await redis.remove()
+  }
+}
+
+async function compare(clients: readonly Client[], times: number): Promise<void> {
+  const info = String(await clients[0]?.sendBare(['INFO', 'server']))
+  const version = /redis_version:(\S+)/.exec(info)?.[1]
+  console.log(`Node ${process.version}, Redis ${version}, ${cpus().length} cores`)
   console.log('Ours / bare: median of the ratios of the rounds [quartiles]; then both, in us per operation.')
   for (const client of clients) {
     console.log(`\n${client.name}: acquire and release. Goal 1.2, at most 1.4`)
@@ -48,7 +60,6 @@ async function main(times: number): Promise<void> {
     }
     client.close()
   }
-  await redis.stop()
 }
 
 async function report(client: Client, it: Case, times: number): Promise<void> {

@@ -86,3 +86,8 @@ export function badOption(where: string, value: unknown, instead: string): TypeE
     code: 'ERR_STREAM_BAD_OPTION',
   })
 }
+
+/** What to say of something that was thrown, in a warning for the log. */
+export function textOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : inspect(thrown, { depth: 0 })
+}

@@ -1,13 +1,11 @@
 import type { StreamEnd } from '../stream-end.js'
-import type { SlotLease } from './slot-lease.js'
+import { inBatches } from './in-batches.js'
+import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
 import type { SlotStore } from './slot-store.js'
 import { checkGrant, checkLeaseStates } from './store-answers.js'
 
 /** Three tries within a lease, so that a renewal may be late or fail once without a slot being lost. */
 const RENEWALS_PER_LEASE = 3
-
-/** How many keys are put back at the same time: enough to fill a round trip, too few to flood a store that was away. */
-const KEYS_AT_ONCE = 100
 
 export interface LeaseRenewalEvents {
   /** The slot of a lease is gone for good. */
@@ -91,8 +89,7 @@ export class LeaseRenewal {
 
   /** Renews what the store has, and puts back what it has not. Rejects if the store fails. */
   async run(): Promise<void> {
-    const known = [...this.#held.values()].filter(({ stored }) => stored === 'yes' || stored === 'maybe')
-    await this.#renew(known)
+    await this.#renew([...this.#held.values()].filter(mayBeStored))
     await this.#takeAgain([...this.#held.values()].filter(isMissing))
   }
 
@@ -132,14 +129,9 @@ export class LeaseRenewal {
       if (ofKey) ofKey.push(lease)
       else leasesOf.set(lease.key, [lease])
     }
-    const keys = [...leasesOf.values()]
-    for (let first = 0; first < keys.length; first += KEYS_AT_ONCE) {
-      await Promise.all(
-        keys.slice(first, first + KEYS_AT_ONCE).map(async (ofKey) => {
-          for (const lease of ofKey) await this.#takeOneAgain(lease)
-        }),
-      )
-    }
+    await inBatches([...leasesOf.values()], async (ofKey) => {
+      for (const lease of ofKey) await this.#takeOneAgain(lease)
+    })
   }
 
   async #takeOneAgain(lease: SlotLease): Promise<void> {
@@ -153,9 +145,4 @@ export class LeaseRenewal {
     if (granted) lease.stored = 'yes'
     else this.#events.onEnd(lease, 'evicted')
   }
-}
-
-/** Whether a lease must be put back. */
-export function isMissing({ stored }: SlotLease): boolean {
-  return stored === 'no' || stored === 'maybe'
 }

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util'
+import { textOf } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import { CommandTimeouts } from './command-timeouts.js'
 import { ACQUIRE, COUNT, KICK, RELEASE, RENEW, type RedisScript } from './redis-scripts.js'
@@ -224,11 +225,8 @@ function strangeReply(reply: unknown): TypeError {
 }
 
 function warnOfNoNotices(error: unknown): void {
-  const text = error instanceof Error ? error.message : inspect(error, { depth: 0 })
   process.emitWarning(
-    `RedisStore could not subscribe: ${text}. Streams end with the next renewal instead of at once.`,
-    {
-      type: 'StreamLimitWarning',
-    },
+    `RedisStore could not subscribe: ${textOf(error)}. Streams end with the next renewal instead of at once.`,
+    { type: 'StreamLimitWarning' },
   )
 }

@@ -1,9 +1,10 @@
 import { streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { StreamEnd } from '../stream-end.js'
-import { isMissing, LeaseRenewal } from './lease-renewal.js'
+import { inBatches } from './in-batches.js'
+import { LeaseRenewal } from './lease-renewal.js'
 import { MemoryStore } from './memory-store.js'
-import type { SlotLease } from './slot-lease.js'
+import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
 import type { Grant, SlotStore } from './slot-store.js'
 import { checkGrant } from './store-answers.js'
 import { StoreOutage } from './store-outage.js'
@@ -22,9 +23,6 @@ type Unreleased = Pick<SlotLease, 'key' | 'slotId' | 'stored'> & { goneAt: numbe
 
 /** How many of them are kept, at some 200 bytes. Whatever is forgotten is free again a lease after it was taken. */
 const MOST_UNRELEASED = 10_000
-
-/** How many slots are released at the same time once the store is back. */
-const RELEASES_AT_ONCE = 100
 
 /**
  * Holds the slots of one limiter: takes them from the store, keeps them there while their streams are open, and gives
@@ -73,7 +71,7 @@ export class SlotKeeper {
     if (!this.#held.delete(slotId)) return
     if (this.#held.size === 0) this.#renewal.stop()
     this.#here.release(key, slotId)
-    if (lease.stored === 'yes' || lease.stored === 'maybe') this.#releaseInStore(lease)
+    if (mayBeStored(lease)) this.#releaseInStore(lease)
   }
 
   /** Whether the store is away. */
@@ -241,14 +239,9 @@ export class SlotKeeper {
   }
 
   async #releaseLate(): Promise<void> {
-    const late = [...this.#unreleased.values()]
-    for (let first = 0; first < late.length; first += RELEASES_AT_ONCE) {
-      await Promise.all(
-        late.slice(first, first + RELEASES_AT_ONCE).map(async ({ key, slotId }) => {
-          await this.#store.release(key, slotId)
-          this.#unreleased.delete(slotId)
-        }),
-      )
-    }
+    await inBatches([...this.#unreleased.values()], async ({ key, slotId }) => {
+      await this.#store.release(key, slotId)
+      this.#unreleased.delete(slotId)
+    })
   }
 }

@@ -28,3 +28,13 @@ export class SlotLease {
     readonly end: (reason: StreamEnd) => void,
   ) {}
 }
+
+/** Whether a lease must be put back. */
+export function isMissing({ stored }: Pick<SlotLease, 'stored'>): boolean {
+  return stored === 'no' || stored === 'maybe'
+}
+
+/** Whether the store may have a lease. */
+export function mayBeStored({ stored }: Pick<SlotLease, 'stored'>): boolean {
+  return stored === 'yes' || stored === 'maybe'
+}

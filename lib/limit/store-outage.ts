@@ -1,4 +1,4 @@
-import { inspect } from 'node:util'
+import { textOf } from '../errors.js'
 
 /** The first look after a store failed: a dropped connection is often back by then. */
 const FIRST_PROBE_MS = 100
@@ -44,8 +44,7 @@ export class StoreOutage {
     this.#probeMs = Math.min(isRelapse ? this.#probeMs * 2 : FIRST_PROBE_MS, this.#longestProbeMs)
     this.#probeLater()
     if (isRelapse) return
-    const message = error instanceof Error ? error.message : inspect(error, { depth: 0 })
-    const text = message.replace(/\.$/, '')
+    const text = textOf(error).replace(/\.$/, '')
     process.emitWarning(`The slot store failed: ${text}. ${this.#consequence}`, {
       type: 'StreamLimitWarning',
       code: 'ERR_STREAM_STORE',
