@@ -397,6 +397,10 @@ describe('misuse is an error before the first byte', () => {
     ['onWithhold', 'log'],
     ['headers', { 'content-type': 'text/plain' }],
     ['headers', { 'Content-Length': '5' }],
+    ['headers', { 'X-Id': null }],
+    ['headers', new Headers({ 'X-Id': '7' })],
+    ['headers', new Map()],
+    ['trustClientEventId', 'no'],
   ])('%s: %p', async (name, value) => {
     const { code, text } = await fails(async (req, res) => {
       await openSession(req, res, { events, [name]: value })
@@ -405,6 +409,25 @@ describe('misuse is an error before the first byte', () => {
       'ERR_STREAM_BAD_OPTION',
       expect.stringMatching(`^openSession: ${name}.*; give `),
     ])
+  })
+
+  test('of an option that does not exist it warns, once', async () => {
+    const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    try {
+      const app = express()
+      app.get('/', async (req, res) => {
+        const session = await openSession(req, res, { events, keepalive: 5 } as never)
+        await streamEvents(session, [], { onWitheld: console.log } as never)
+      })
+      await supertest(app).get('/')
+      await supertest(app).get('/')
+      expect(warn.mock.calls.map(([text]) => text)).toEqual([
+        'openSession has no option keepalive; it was ignored.',
+        'streamEvents has no option onWitheld; it was ignored.',
+      ])
+    } finally {
+      warn.mockRestore()
+    }
   })
 
   test('a header value that cannot be sent, and the response stays as it was', async () => {
@@ -446,6 +469,13 @@ describe('misuse is an error before the first byte', () => {
       await streamEvents(session, [])
     })
     expect(code).toBe('ERR_STREAM_NO_WHITELIST')
+  })
+
+  test('streaming to a session that was not awaited', async () => {
+    const { code, text } = await fails((req, res) =>
+      streamEvents(openSession(req, res, { events }) as never, []).then(),
+    )
+    expect([code, text]).toEqual(['ERR_STREAM_NO_WHITELIST', expect.stringContaining('await openSession(')])
   })
 })
 

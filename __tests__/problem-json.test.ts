@@ -56,6 +56,13 @@ test('a 500 says nothing but its title, even if it is exposed', async () => {
   expect(body).toEqual({ type: 'about:blank', title: 'Internal Server Error', status: 500 })
 })
 
+test('registered without its parentheses it says so, and does not leave every request without an answer', async () => {
+  const app = express()
+  app.use(problemJson as never)
+  const { status, text } = await supertest(app).get('/')
+  expect([status, text]).toEqual([500, expect.stringContaining('give none: app.use(problemJson())')])
+})
+
 test('a code that is not ours is not shown', async () => {
   expect((await answerTo(createError(404, 'No', { code: 'ENOENT' }))).body).not.toHaveProperty('code')
 })

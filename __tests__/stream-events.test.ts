@@ -114,6 +114,14 @@ describe('a source', () => {
     await eventually(() => limit.open === 0)
   })
 
+  test('is not asked when the options are none, and the response ends', async () => {
+    const { url, outcome } = await stream([n(1)], null as never)
+    const client = await open(url)
+    await client.over
+    expect(client.events).toEqual([])
+    expect((await outcome()).error?.message).toMatch(/^streamEvents: options is null; give an object/)
+  })
+
   test('whose next() gives no result is an error', async () => {
     const { url, outcome } = await stream({ [Symbol.iterator]: () => ({ next: () => 5 as never }) })
     await (await open(url)).over

@@ -142,6 +142,12 @@ describe('the cap', () => {
     expect(errors[0]?.message).toMatch(/^limit\(\) returned .*; return an integer >= 0 or Infinity$/)
     expect([limit.open, await limit.count('alice')]).toEqual([0, 0])
   })
+
+  test('from a function that is a whole plan is refused without its content', async () => {
+    const { app, errors } = createApp({ limit: () => ({ price: 'secret' }) as never })
+    await supertest(app).get('/events').set('user', 'alice')
+    expect(errors[0]?.message).toBe('limit() returned [Object]; return an integer >= 0 or Infinity')
+  })
 })
 
 describe('SSE_MAX_PER_USER', () => {

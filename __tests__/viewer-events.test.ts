@@ -183,9 +183,12 @@ describe('defineEvents', () => {
     },
   )
 
-  test.each([[undefined], [null], ['e'], [['e']]])('refuses %p for the rules', (rules) => {
-    expect(() => defineEvents(rules as never)).toThrow('an object such as')
-  })
+  test.each([[undefined], [null], ['e'], [['e']], [new Map([['e', true]])]])(
+    'refuses %p for the rules',
+    (rules) => {
+      expect(() => defineEvents(rules as never)).toThrow('an object such as')
+    },
+  )
 
   test('sees only own names, also one called __proto__', () => {
     const inherited = Object.create({ secret: true }, { e: { value: true, enumerable: true } })

@@ -2,7 +2,8 @@ import { inspect } from 'node:util'
 import createError from 'http-errors'
 
 /**
- * Every error of this package carries one of these codes as `err.code`; the number is `err.status`.
+ * Every error of a request carries one of these codes as `err.code`; the number is `err.status`. (An option that
+ * cannot work is a TypeError with the code `ERR_STREAM_BAD_OPTION`, see {@link badOption}.)
  *
  * The first four are refusals: what a visitor can meet in normal operation, and what `problemJson()` always
  * renders. The others report a mistake in the program, except `ERR_STREAM_METHOD`, which is the visitor's.
@@ -76,18 +77,21 @@ export function isStreamErrorCode(code: unknown): code is StreamErrorCode {
 
 /**
  * The error of an option that cannot work, thrown when the option is given, not when it is first needed.
- * It quotes the value (shortened) and says what to type instead.
+ * It quotes the value (shortened) and says what to type instead. A plain TypeError, as no request is to blame.
  */
 export function badOption(where: string, value: unknown, instead: string): TypeError {
-  // Of an object only what it is: its content may be long, or nobody's business.
-  const depth = Array.isArray(value) ? 0 : -1
-  const quoted = inspect(value, { depth, maxStringLength: 80, maxArrayLength: 5, breakLength: Infinity })
-  return Object.assign(new TypeError(`${where} is ${quoted}; give ${instead}`), {
+  return Object.assign(new TypeError(`${where} is ${quote(value)}; give ${instead}`), {
     code: 'ERR_STREAM_BAD_OPTION',
   })
 }
 
+/** A value as a message may quote it. Of an object only what it is: its content may be long, or nobody's business. */
+export function quote(value: unknown): string {
+  const depth = Array.isArray(value) ? 0 : -1
+  return inspect(value, { depth, maxStringLength: 80, maxArrayLength: 5, breakLength: Infinity })
+}
+
 /** What to say of something that was thrown, in a warning for the log. */
 export function textOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : inspect(thrown, { depth: 0 })
+  return thrown instanceof Error ? thrown.message : quote(thrown)
 }

@@ -5,7 +5,7 @@ import {
   validateHeaderName,
   validateHeaderValue,
 } from 'node:http'
-import { isRefusal, isStreamErrorCode } from './errors.js'
+import { badOption, isRefusal, isStreamErrorCode } from './errors.js'
 
 /** They describe the body that the route was going to send, or how it would have travelled. */
 const OF_ANOTHER_BODY = [
@@ -26,8 +26,14 @@ const OF_ANOTHER_BODY = [
  * every error that comes after the headers were sent, goes on to the next error handler. The body has `type`,
  * `title`, `status`, `detail` (the error's message) and, on our errors, `code`; that of a 500 has no `detail`
  * and no `code`. `err.headers` are sent, except those that are no valid header.
+ *
+ * Register it after the routes whose errors it is to render, as every error middleware.
+ *
+ * @throws TypeError when it is given arguments, as by `app.use(problemJson)`: every request would go unanswered.
  */
-export function problemJson() {
+export function problemJson(...none: readonly never[]) {
+  if (none.length > 0)
+    throw badOption('problemJson: the first argument', none[0], 'none: app.use(problemJson())')
   return function problemJsonMiddleware(
     error: unknown,
     _req: IncomingMessage,

@@ -32,11 +32,6 @@ export function warnOfMisuse(store: SlotStore): void {
   }
 }
 
-/** Warns of options that have no effect here, such as `max`, which is express-rate-limit's older name for `limit`. */
-export function warnOfUnknownOptions(names: readonly string[]): void {
-  if (names.length > 0) warn(`streamLimit has no option ${names.join(', ')}; it was ignored.`)
-}
-
 function warn(message: string): void {
-  process.emitWarning(message, { type: 'StreamLimitWarning' })
+  process.emitWarning(message, { type: 'StreamGuardWarning' })
 }

@@ -227,6 +227,6 @@ function strangeReply(reply: unknown): TypeError {
 function warnOfNoNotices(error: unknown): void {
   process.emitWarning(
     `RedisStore could not subscribe: ${textOf(error)}. Streams end with the next renewal instead of at once.`,
-    { type: 'StreamLimitWarning' },
+    { type: 'StreamGuardWarning' },
   )
 }

@@ -46,7 +46,7 @@ export class StoreOutage {
     if (isRelapse) return
     const text = textOf(error).replace(/\.$/, '')
     process.emitWarning(`The slot store failed: ${text}. ${this.#consequence}`, {
-      type: 'StreamLimitWarning',
+      type: 'StreamGuardWarning',
       code: 'ERR_STREAM_STORE',
     })
   }

@@ -2,8 +2,8 @@ import type { Request, Response } from 'express'
 import { badOption, type StreamError } from '../errors.js'
 import { isLimit } from '../is-limit.js'
 import { isTimerMs } from '../is-timer-ms.js'
+import { warnOfUnknownOptions } from '../unknown-options.js'
 import { MemoryStore } from './memory-store.js'
-import { warnOfUnknownOptions } from './misuse.js'
 import type { WhenStoreDown } from './slot-keeper.js'
 import type { SlotStore } from './slot-store.js'
 
@@ -86,6 +86,16 @@ export type StreamLimitConfig = {
   [Name in Exclude<keyof StreamLimitOptions, 'handler'>]-?: Exclude<StreamLimitOptions[Name], undefined>
 } & Pick<StreamLimitOptions, 'handler'>
 
+const OPTIONS = {
+  limit: true,
+  keyGenerator: true,
+  store: true,
+  whenStoreDown: true,
+  capacity: true,
+  identifier: true,
+  handler: true,
+  skip: true,
+} as const
 const DEFAULT_LIMIT = 5
 const A_LIMIT = 'an integer >= 0 or Infinity'
 
@@ -94,8 +104,8 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
   if (typeof options !== 'object' || options === null) {
     throw badOption('streamLimit: options', options, 'an object with at least a keyGenerator')
   }
-  const { keyGenerator, limit, store, whenStoreDown, capacity, identifier, handler, skip, ...unknown } =
-    options
+  warnOfUnknownOptions<StreamLimitOptions>('streamLimit', options, OPTIONS)
+  const { keyGenerator, limit, store, whenStoreDown, capacity, identifier, handler, skip } = options
   if (typeof keyGenerator !== 'function') {
     throw badOption(
       'streamLimit: keyGenerator',
@@ -134,7 +144,6 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
       throw badOption(`streamLimit: ${name}`, value, 'a function, or leave it out')
     }
   }
-  warnOfUnknownOptions(Object.keys(unknown))
   return {
     limit: resolveLimit(limit),
     keyGenerator,

@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { inspect } from 'node:util'
 import type { Request, Response } from 'express'
-import { isRefusal, streamError } from '../errors.js'
+import { isRefusal, quote, streamError } from '../errors.js'
 import { isLimit } from '../is-limit.js'
 import { isPromise } from '../is-promise.js'
 import { isResponseOver, onResponseClose } from '../response-close.js'
@@ -163,7 +162,7 @@ function checkKey(key: unknown): string {
   }
   throw streamError(
     'ERR_STREAM_BAD_KEY',
-    `keyGenerator returned a value of type ${typeof key}; return a string, such as String(user.id)`,
+    `keyGenerator returned a value of type ${typeof key}; return a string, such as String(user.id), or undefined for nobody`,
   )
 }
 
@@ -171,7 +170,7 @@ function checkLimit(limit: unknown): number {
   if (isLimit(limit)) return limit
   throw streamError(
     'ERR_STREAM_BAD_LIMIT',
-    `limit() returned ${inspect(limit, { depth: 0 })}; return an integer >= 0 or Infinity`,
+    `limit() returned ${quote(limit)}; return an integer >= 0 or Infinity`,
   )
 }
 
@@ -181,5 +180,5 @@ function checkLimit(limit: unknown): number {
  */
 function toError(thrown: unknown): object {
   if (typeof thrown === 'object' && thrown !== null) return thrown
-  return new Error(`A function given to streamLimit threw ${inspect(thrown)}; throw an Error instead`)
+  return new Error(`A function given to streamLimit threw ${quote(thrown)}; throw an Error instead`)
 }

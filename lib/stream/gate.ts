@@ -1,4 +1,5 @@
 import { badOption, streamError } from '../errors.js'
+import { isPromise } from '../is-promise.js'
 import type { GuardedConnection } from './connection.js'
 import type { WithholdReason } from './frame-event.js'
 import type { Projection } from './viewer-events.js'
@@ -29,6 +30,11 @@ export const GATE = Symbol.for('express-sse-guard.gate')
 export function gateOf(session: unknown): Gate {
   const gate = (session as { [GATE]?: Gate } | null | undefined)?.[GATE]
   if (gate) return gate
+  if (isPromise(session)) {
+    throw noWhitelist(
+      'streamEvents was given the promise of a session; await openSession(req, res, { events })',
+    )
+  }
   throw noWhitelist(
     'streamEvents was given a session without a whitelist; get one from openSession(req, res, { events })',
   )

@@ -3,6 +3,7 @@ import type { DefaultSessionState, Session } from 'better-sse'
 import { badOption } from '../errors.js'
 import { isLimit } from '../is-limit.js'
 import { isTimerMs } from '../is-timer-ms.js'
+import { warnOfUnknownOptions } from '../unknown-options.js'
 import { GuardedConnection } from './connection.js'
 import { checkOnWithhold, noWhitelist, type OnWithhold } from './gate.js'
 import { GuardedSession } from './guarded-session.js'
@@ -119,8 +120,22 @@ export async function openSession<State = DefaultSessionState>(
   return session
 }
 
+const OPTIONS = {
+  events: true,
+  retry: true,
+  keepAlive: true,
+  headers: true,
+  state: true,
+  trustClientEventId: true,
+  stallTimeoutMs: true,
+  maxPushedBytes: true,
+  onWithhold: true,
+} as const
+
 function checkOptions(options: OpenSessionOptions<unknown>): void {
+  warnOfUnknownOptions<OpenSessionOptions>('openSession', options, OPTIONS)
   const { retry, keepAlive, headers, stallTimeoutMs, maxPushedBytes, onWithhold } = options
+  const { trustClientEventId } = options
   for (const [name, value] of Object.entries({ retry, keepAlive })) {
     if (value !== undefined && value !== null && !isTimerMs(value)) {
       throw badOption(
@@ -140,8 +155,9 @@ function checkOptions(options: OpenSessionOptions<unknown>): void {
   if (maxPushedBytes !== undefined && !isLimit(maxPushedBytes)) {
     throw badOption('openSession: maxPushedBytes', maxPushedBytes, 'an integer >= 0 or Infinity')
   }
+  if (trustClientEventId !== undefined && typeof trustClientEventId !== 'boolean') {
+    throw badOption('openSession: trustClientEventId', trustClientEventId, 'true or false')
+  }
   checkOnWithhold('openSession', onWithhold)
   if (headers !== undefined) checkStreamHeaders(headers)
 }
-
-/** What a 32-bit timer can wait; longer overflows, in browsers and in Node, and fires at once. */

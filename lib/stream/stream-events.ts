@@ -1,5 +1,6 @@
 import type { Session } from 'better-sse'
 import { badOption } from '../errors.js'
+import { warnOfUnknownOptions } from '../unknown-options.js'
 import { EventPump, type StreamResult } from './event-pump.js'
 import { checkOnWithhold, gateOf, type OnWithhold } from './gate.js'
 import type { StreamSource } from './stream-source.js'
@@ -55,7 +56,14 @@ export async function streamEvents<State>(
   return EventPump.run(gate, source, { end, strict, onWithhold, signal, onId: (id) => (session.lastId = id) })
 }
 
-function checkStreamEventsOptions({ end, strict, onWithhold, signal }: StreamEventsOptions): void {
+const OPTIONS = { end: true, strict: true, onWithhold: true, signal: true } as const
+
+function checkStreamEventsOptions(options: StreamEventsOptions): void {
+  if (typeof options !== 'object' || options === null) {
+    throw badOption('streamEvents: options', options, "an object such as { end: 'final' }, or leave it out")
+  }
+  warnOfUnknownOptions<StreamEventsOptions>('streamEvents', options, OPTIONS)
+  const { end, strict, onWithhold, signal } = options
   if (![undefined, true, false, 'final'].includes(end)) {
     throw badOption('streamEvents: end', end, "true, false or 'final'")
   }

@@ -1,6 +1,7 @@
 import { type IncomingMessage, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import { Connection } from 'better-sse'
 import { badOption, streamError } from '../errors.js'
+import { isPlainObject } from '../is-plain-object.js'
 
 /** Extra response headers: a value, several, or undefined to leave out one that would be sent by default. */
 export type StreamHeaders = Readonly<Record<string, string | readonly string[] | undefined>>
@@ -24,7 +25,7 @@ const { Connection: _, ...DEFAULTS } = Connection.constants.RESPONSE_HEADERS
 
 /** Throws for headers that a stream cannot have, while the response is still as it was. */
 export function checkStreamHeaders(headers: StreamHeaders): void {
-  if (typeof headers !== 'object' || headers === null) {
+  if (!isPlainObject(headers)) {
     throw badOption('openSession: headers', headers, "an object such as { 'X-Request-Id': '7' }")
   }
   for (const [name, value] of Object.entries(headers)) {
@@ -36,6 +37,13 @@ export function checkStreamHeaders(headers: StreamHeaders): void {
       )
     }
     validateHeaderName(name)
+    if (value === null) {
+      throw badOption(
+        `openSession: headers['${name}']`,
+        value,
+        'a string, or undefined to leave the header out',
+      )
+    }
     if (value !== undefined) for (const each of [value].flat()) validateHeaderValue(name, each)
   }
 }

@@ -1,5 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { badOption } from '../errors.js'
+import { isPlainObject } from '../is-plain-object.js'
 import { isPromise } from '../is-promise.js'
 
 /**
@@ -86,7 +87,8 @@ function createWhitelist<Rules extends EventRules>(projections: ReadonlyMap<stri
 }
 
 function compileRules(rules: EventRules): Map<string, Projection> {
-  if (typeof rules !== 'object' || rules === null || Array.isArray(rules)) {
+  // A Map has no names of its own: everything would be withheld.
+  if (typeof rules !== 'object' || rules === null || Symbol.iterator in rules) {
     throw badOption('defineEvents: the rules', rules, "an object such as { 'build.done': ['url'] }")
   }
   return new Map(
@@ -151,11 +153,4 @@ function keepValidated(schema: StandardSchemaV1): Projection {
     const result = schema['~standard'].validate(data)
     return isPromise(result) ? result.then(settle) : settle(result)
   }
-}
-
-/** By the shape of its prototype chain and not by identity, as a payload may come from another realm. */
-function isPlainObject(data: unknown): data is Record<string, unknown> {
-  if (typeof data !== 'object' || data === null || Array.isArray(data)) return false
-  const prototype = Object.getPrototypeOf(data)
-  return prototype === null || Object.getPrototypeOf(prototype) === null
 }
