@@ -5,7 +5,9 @@ import { createApp } from '../demo-server/app.js'
 import { EventBus } from '../demo-server/event-bus.js'
 import { hideFaults } from '../demo-server/hide-faults.js'
 import { explainListenError, isLoopback, readListenAddress } from '../demo-server/listen-address.js'
+import { get, raw } from './support/clients.js'
 import { ALICE, BOB, payloadOf, payloadsOf, problemOf, ROOT, startDemo } from './support/demo-client.js'
+import { eventually } from './support/eventually.js'
 import { serve } from './support/server.js'
 
 const QUESTION = JSON.stringify({ question: 'How many requests have you seen?' })
@@ -70,6 +72,16 @@ describe('the stream of the demo', () => {
     expect(await payloadOf(admin, 'process.load')).toEqual({ ...figures, pid: process.pid })
   })
 
+  test('leaves a second out in which its figures cannot be had, as when there are too many connections', async () => {
+    jest.spyOn(process.memoryUsage, 'rss').mockImplementationOnce(() => {
+      throw new Error('EMFILE')
+    })
+    const demo = await startDemo()
+    const viewer = await demo.watch(ALICE)
+    demo.start()
+    expect(await payloadOf(viewer, 'process.load')).toMatchObject({ memoryMb: expect.any(Number) })
+  })
+
   test('is answered to HEAD with the headers of a GET, without a slot', async () => {
     const demo = await startDemo()
     const head = await demo.get('/events', ALICE, 'HEAD')
@@ -120,6 +132,16 @@ describe('the cap of the demo', () => {
     expect(await demo.whoami(ROOT)).toEqual({ ...none, name: 'root', role: 'admin' })
     for (let held = 2; held < 5; held += 1) await demo.watch(ALICE)
     expect((await problemOf(await demo.ask(QUESTION))).body.code).toBe('ERR_STREAM_LIMIT')
+  })
+
+  test('forgets streams that were waiting in a pipeline when their connection died', async () => {
+    const demo = await startDemo()
+    const client = await raw(Number(new URL(demo.url).port))
+    client.send(get('/events', `Authorization: ${ALICE.Authorization}`).repeat(4))
+    await eventually(async () => (await demo.whoami(ALICE)).usedHere === 4)
+    client.destroy()
+    await eventually(async () => (await demo.whoami(ALICE)).usedHere === 0)
+    expect((await demo.whoami(ALICE)).used).toBe(0)
   })
 
   test('is what SSE_MAX_PER_USER says, and a value that is no number stops the start', async () => {

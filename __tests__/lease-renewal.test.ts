@@ -43,6 +43,19 @@ describe('leases', () => {
     expect(renewed.at(-1)).toBe(4)
   })
 
+  test('are shown to the store as key and slot id, so that it may copy them to wherever it lives', async () => {
+    const { store, visit } = await start(300)
+    let shown: unknown
+    const renew = store.renew.bind(store)
+    store.renew = (leases) => {
+      shown = structuredClone(leases)
+      return renew(leases)
+    }
+    await visit()
+    await eventually(() => shown !== undefined)
+    expect(shown).toEqual([{ key: 'alice', slotId: store.asked[0] }])
+  })
+
   test('have one timer, and none when there is no stream', async () => {
     const { store, limit, visit, renewals } = await start(333)
     const timers = jest.spyOn(globalThis, 'setInterval')

@@ -1,7 +1,11 @@
+import compression from 'compression'
 import express, { type ErrorRequestHandler } from 'express'
 import { problemJson } from 'express-sse-guard'
 import createError from 'http-errors'
 import supertest from 'supertest'
+import { get, raw } from './support/clients.js'
+import { eventually } from './support/eventually.js'
+import { serve } from './support/server.js'
 
 /** What an app with problemJson answers when its route fails with this error. */
 function answerTo(error: unknown, prepare: (res: express.Response) => void = () => {}) {
@@ -92,6 +96,26 @@ test('headers that an upstream gave for another body are not sent', async () => 
   const answer = await answerTo(createError(502, 'No', { headers, expose: true }))
   expect([answer.status, answer.headers['x-mine'], answer.body.detail]).toEqual([502, '1', 'No'])
   expect(answer.headers).not.toHaveProperty('content-encoding')
+})
+
+test('a 416 says how long the whole is', async () => {
+  const headers = { 'Content-Range': 'bytes */5' }
+  const answer = await answerTo(createError(416, 'No', { headers }))
+  expect([answer.status, answer.headers['content-range']]).toEqual([416, 'bytes */5'])
+})
+
+test('a body that is compressed on its way ends where it should, so that the connection can be used again', async () => {
+  const app = express()
+  app.use(compression({ threshold: 0 }), (_req, _res, next) => next(createError(404, 'é'.repeat(5000))))
+  app.use(problemJson())
+  const { port } = await serve(app)
+  const client = await raw(port)
+  const request = get('/', 'Accept-Encoding: gzip')
+  client.send(request)
+  await eventually(() => client.text.includes('0\r\n\r\n'))
+  expect(client.text).toMatch(/^HTTP\/1.1 404 [\s\S]*Transfer-Encoding: chunked/)
+  client.send(request)
+  await eventually(() => client.text.split('HTTP/1.1 404').length === 3)
 })
 
 test.each([['abc'], [null], [5]])('headers that are none (%p) are not sent', async (headers) => {

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { inspect } from 'node:util'
 import express, { type ErrorRequestHandler, type Request } from 'express'
 import {
   defineEvents,
@@ -512,6 +513,30 @@ describe('a slot comes back exactly once', () => {
     expect([store.size, handled]).toEqual([0, []])
   })
 
+  test("when somebody else emits 'close' while the limit is awaited, and the stream goes no further", async () => {
+    let answer: ((cap: number) => void) | undefined
+    const limits = () =>
+      new Promise<number>((resolve) => {
+        answer = resolve
+      })
+    const { app, limit, handled } = createApp({ limit: limits })
+    const wrapped = express()
+    const responses: express.Response[] = []
+    wrapped.use((_req, res, next) => {
+      responses.push(res)
+      next()
+    }, app)
+    const { url } = await serve(wrapped)
+    const answered = open(`${url}/events`, as('alice'))
+    await eventually(() => answer !== undefined)
+    responses[0]?.emit('close')
+    answer?.(5)
+    await new Promise((resolve) => setImmediate(resolve))
+    responses[0]?.status(504).end()
+    await (await answered).over
+    expect([limit.open, await limit.count('alice'), handled]).toEqual([0, 0, []])
+  })
+
   test('when the server closes', async () => {
     const { app, limit } = createApp()
     const { url, server } = await serve(app)
@@ -586,6 +611,17 @@ describe('a store that fails', () => {
     ],
     ['rejects', () => Promise.reject(new Error('down: secret'))],
     ['answers nonsense', () => undefined as never],
+    ['answers without a number', async () => ({ granted: true, held: Symbol('many') }) as never],
+    [
+      'answers with a number that cannot be read',
+      async () =>
+        ({
+          granted: true,
+          get held() {
+            throw new Error('down: secret')
+          },
+        }) as never,
+    ],
   ])(
     "and %s on acquire refuses with 503 under whenStoreDown 'refuse', releases what it may have taken, and leaks nothing",
     async (_, fail) => {
@@ -618,6 +654,30 @@ describe('a store that fails', () => {
         })
       },
     ],
+    [
+      'rejects with a text that is none',
+      () => Promise.reject(Object.assign(new Error(), { message: { a: 1 } })),
+    ],
+    [
+      'rejects with what throws when it is looked at',
+      () =>
+        Promise.reject({
+          [inspect.custom]() {
+            throw new Error()
+          },
+        }),
+    ],
+    [
+      'rejects with a message that throws',
+      () =>
+        Promise.reject(
+          Object.defineProperty(new Error(), 'message', {
+            get: () => {
+              throw new Error()
+            },
+          }),
+        ),
+    ],
   ])('and %s on release is reported as a warning and harms nothing', async (_, fail) => {
     const store: SlotStore = {
       acquire: (): Grant => ({ granted: true, held: 1 }),
@@ -629,7 +689,7 @@ describe('a store that fails', () => {
     const client = await open(`${url}/events`, as('alice'))
     const warned = nextWarning()
     client.close()
-    expect(await warned).toMatch(/^The slot store failed: (down|\[Object: null prototype\])/)
+    expect(await warned).toMatch(/^The slot store failed: (down|.*\[|something that cannot be shown)/)
     expect(limit.open).toBe(0)
   })
 })

@@ -80,38 +80,42 @@ export function createApp({ tokenDelayMs = 60, publicDir, store }: DemoOptions =
     res.json(await slotsOf(callerOf(res), req.socket))
   })
 
-  app.get('/events', identify, limit, here.middleware, async (req, res) => {
-    const events = callerOf(res).role === 'admin' ? adminEvents : viewerEvents
-    const session = await openSession(req, res, { events })
-    const withheld = new WithheldCount()
-    const source = (signal: AbortSignal) => withheld.among(bus.subscribe(signal))
-    await streamEvents(session, source, { onWithhold: withheld.add })
-  })
+  app.get('/events', identify, limit, (req, res) =>
+    here.during(callerOf(res).key, async () => {
+      const events = callerOf(res).role === 'admin' ? adminEvents : viewerEvents
+      const session = await openSession(req, res, { events })
+      const withheld = new WithheldCount()
+      const source = (signal: AbortSignal) => withheld.among(bus.subscribe(signal))
+      await streamEvents(session, source, { onWithhold: withheld.add })
+    }),
+  )
 
   // The body comes before the slot: one is held while there is an answer, and not while somebody types.
-  app.post('/ask', identify, readQuestion, limit, here.middleware, async (req, res) => {
-    const { name, key } = callerOf(res)
-    const used = await limit.count(key)
-    const id = randomUUID()
-    const text = answer(questionOf(res), { traffic: traffic.counts, used, cap, open: limit.open })
-    const session = await openSession(req, res, { events: answerEvents, headers: { 'X-Answer-Id': id } })
-    bus.publish({ event: 'question.asked', data: { askedBy: name, question: questionOf(res) } })
-    await streamEvents(
-      session,
-      (signal) =>
-        speak(text, {
-          signal,
-          delayMs: tokenDelayMs,
-          onEnd: (end) => {
-            ends.delete(key)
-            ends.set(key, { id, ...end })
-            if (ends.size > 1000) ends.delete([...ends.keys()][0] ?? '')
-            bus.publish({ event: 'answer.ended', data: { ...end, askedBy: name } })
-          },
-        }),
-      { end: 'final' },
-    )
-  })
+  app.post('/ask', identify, readQuestion, limit, (req, res) =>
+    here.during(callerOf(res).key, async () => {
+      const { name, key } = callerOf(res)
+      const used = await limit.count(key)
+      const id = randomUUID()
+      const text = answer(questionOf(res), { traffic: traffic.counts, used, cap, open: limit.open })
+      const session = await openSession(req, res, { events: answerEvents, headers: { 'X-Answer-Id': id } })
+      bus.publish({ event: 'question.asked', data: { askedBy: name, question: questionOf(res) } })
+      await streamEvents(
+        session,
+        (signal) =>
+          speak(text, {
+            signal,
+            delayMs: tokenDelayMs,
+            onEnd: (end) => {
+              ends.delete(key)
+              ends.set(key, { id, ...end })
+              if (ends.size > 1000) ends.delete([...ends.keys()][0] ?? '')
+              bus.publish({ event: 'answer.ended', data: { ...end, askedBy: name } })
+            },
+          }),
+        { end: 'final' },
+      )
+    }),
+  )
 
   app.use((_req, _res, next) => next(createError(404, 'There is nothing here. GET / says what there is.')))
   app.use(problemJson())

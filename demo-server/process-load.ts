@@ -29,6 +29,8 @@ export class ProcessLoad {
   }
 
   readonly #publish = (): void => {
+    const memoryMb = memoryOf()
+    if (memoryMb === undefined) return
     const { user, system } = process.cpuUsage(this.#cpu)
     const elapsedMs = performance.now() - this.#at
     this.#cpu = process.cpuUsage()
@@ -41,7 +43,7 @@ export class ProcessLoad {
       data: {
         loadAverage: round(loadavg()[0] ?? 0),
         cpuPercent: round((user + system) / 10 / elapsedMs),
-        memoryMb: round(process.memoryUsage.rss() / 1e6),
+        memoryMb: round(memoryMb),
         eventLoopDelayMs: round(delayMs),
         pid: process.pid,
       },
@@ -51,4 +53,13 @@ export class ProcessLoad {
 
 function round(figure: number): number {
   return Math.round(figure * 100) / 100
+}
+
+/** It is read from a file, and a process with too many connections can open none. */
+function memoryOf(): number | undefined {
+  try {
+    return process.memoryUsage.rss() / 1e6
+  } catch {
+    return undefined
+  }
 }

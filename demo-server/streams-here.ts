@@ -1,6 +1,3 @@
-import type { NextFunction, Request, Response } from 'express'
-import { callerOf } from './identity.js'
-
 /** Counts the streams that each user holds open in this process. */
 export class StreamsHere {
   readonly #counts = new Map<string, number>()
@@ -9,15 +6,18 @@ export class StreamsHere {
     return this.#counts.get(key) ?? 0
   }
 
-  /** Comes after the limiter, so that it sees what was let through. */
-  readonly middleware = (_req: Request, res: Response, next: NextFunction): void => {
-    const { key } = callerOf(res)
+  /**
+   * Counts a stream while it is served. Not until its response closes: one that waits in a pipeline never does, if
+   * the connection dies.
+   */
+  async during(key: string, stream: () => Promise<unknown>): Promise<void> {
     this.#counts.set(key, this.count(key) + 1)
-    res.once('close', () => {
+    try {
+      await stream()
+    } finally {
       const left = this.count(key) - 1
       if (left > 0) this.#counts.set(key, left)
       else this.#counts.delete(key)
-    })
-    next()
+    }
   }
 }

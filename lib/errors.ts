@@ -87,11 +87,20 @@ export function badOption(where: string, value: unknown, instead: string): TypeE
 
 /** A value as a message may quote it. Of an object only what it is: its content may be long, or nobody's business. */
 export function quote(value: unknown): string {
-  const depth = Array.isArray(value) ? 0 : -1
-  return inspect(value, { depth, maxStringLength: 80, maxArrayLength: 5, breakLength: Infinity })
+  try {
+    const depth = Array.isArray(value) ? 0 : -1
+    return inspect(value, { depth, maxStringLength: 80, maxArrayLength: 5, breakLength: Infinity })
+  } catch {
+    return 'something that cannot be shown'
+  }
 }
 
-/** What to say of something that was thrown, in a warning for the log. */
+/** What to say of something that was thrown, in a warning for the log. Never throws itself. */
 export function textOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : quote(thrown)
+  try {
+    if (thrown instanceof Error && typeof thrown.message === 'string') return thrown.message
+  } catch {
+    // A Proxy, or a message that throws when it is read.
+  }
+  return quote(thrown)
 }

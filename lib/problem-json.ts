@@ -7,17 +7,11 @@ import {
 } from 'node:http'
 import { badOption, isRefusal, isStreamErrorCode } from './errors.js'
 
-/** They describe the body that the route was going to send, or how it would have travelled. */
-const OF_ANOTHER_BODY = [
-  'Content-Encoding',
-  'Content-Language',
-  'Content-Range',
-  'ETag',
-  'Last-Modified',
-  // Beside a Content-Length it would leave two readers with two ideas of where the body ends.
-  'Transfer-Encoding',
-  'Trailer',
-]
+/** They describe the body that the route was going to send. The error may have its own: a 416 has a Content-Range. */
+const OF_ANOTHER_BODY = ['Content-Language', 'Content-Range', 'ETag', 'Last-Modified']
+
+/** How a body travels. Beside our Content-Length they would leave two readers with two ideas of where it ends. */
+const OF_ANOTHER_WAY = ['Content-Encoding', 'Transfer-Encoding', 'Trailer']
 
 /**
  * Makes an error middleware that answers with RFC 9457 problem details (`application/problem+json`).
@@ -53,9 +47,10 @@ export function problemJson(...none: readonly never[]) {
     }
     const body = Buffer.from(JSON.stringify(problem))
 
+    removeHeaders(res, OF_ANOTHER_BODY)
     // RFC 6585 section 4: a 429 must not be stored by a cache; the other refusals pass as quickly.
     setHeaders(res, { 'Cache-Control': 'no-store', ...(typeof headers === 'object' && headers) })
-    for (const name of OF_ANOTHER_BODY) res.removeHeader(name)
+    removeHeaders(res, OF_ANOTHER_WAY)
     setHeaders(res, { 'Content-Type': 'application/problem+json', 'Content-Length': body.byteLength })
     res.statusCode = status as number
     res.statusMessage = problem.title
@@ -65,6 +60,11 @@ export function problemJson(...none: readonly never[]) {
 
 function isErrorStatus(status: unknown): boolean {
   return Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 599
+}
+
+/** Only those that are there: removing a Transfer-Encoding that is not forbids Node to chunk what compresses this body. */
+function removeHeaders(res: ServerResponse, names: readonly string[]): void {
+  for (const name of names) if (res.hasHeader(name)) res.removeHeader(name)
 }
 
 /** An undefined value, or one with a line break, would throw here: after the refusal, and past every handler. */

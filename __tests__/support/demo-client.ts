@@ -31,7 +31,8 @@ export async function startDemo(options?: DemoOptions) {
         ...(body !== undefined && { body }),
       }),
     get: (path: string, headers: Headers = {}, method = 'GET') => fetch(url + path, { method, headers }),
-    whoami: async (headers: Headers) => (await fetch(`${url}/whoami`, { headers })).json(),
+    // biome-ignore lint/suspicious/noExplicitAny: whatever the server wrote
+    whoami: async (headers: Headers): Promise<any> => (await fetch(`${url}/whoami`, { headers })).json(),
   }
 }
 

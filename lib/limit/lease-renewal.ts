@@ -105,7 +105,9 @@ export class LeaseRenewal {
   async #renew(leases: readonly SlotLease[]): Promise<void> {
     if (leases.length === 0 || !this.#store.renew) return
     const askedAt = performance.now()
-    const states = checkLeaseStates(await this.#store.renew(leases), leases.length)
+    // Of each lease only what the contract says: a store may copy or send it, and ours holds on to the response.
+    const asked = leases.map(({ key, slotId }) => ({ key, slotId }))
+    const states = checkLeaseStates(await this.#store.renew(asked), leases.length)
     for (const [index, lease] of leases.entries()) {
       const state = states[index]
       // Its stream may have closed meanwhile, or a notice may have ended it.

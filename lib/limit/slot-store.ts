@@ -35,7 +35,8 @@ export interface SlotStore {
    * A slot id that is held already is granted again and changes nothing, so a caller may repeat a call whose
    * answer was lost.
    *
-   * @param key whose stream this is: any non-empty string, to be treated as opaque.
+   * @param key whose stream this is: any non-empty string, to be treated as opaque. Hash what does not fit: a key that
+   *   makes the store fail looks like a store that is away, for all keys.
    * @param slotId at most 64 printable ASCII characters, unique over all processes.
    * @param limit an integer >= 0, or Infinity. It may differ from call to call (a changed plan): slots that
    *   are held already are not taken away, but none is granted until fewer than `limit` are held.

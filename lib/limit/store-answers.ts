@@ -4,7 +4,9 @@ const STATES: ReadonlySet<unknown> = new Set<LeaseState>(['renewed', 'lost', 'ev
 
 /** @throws TypeError for an answer to an acquire that is none: a store that is not what it says fails. */
 export function checkGrant(grant: Grant): Grant {
-  if (typeof grant?.granted === 'boolean') return grant
+  const { granted, held } = grant ?? {}
+  // Read once: what is looked at later cannot throw any more, when the slot is held already.
+  if (typeof granted === 'boolean' && typeof held === 'number') return { granted, held }
   throw new TypeError('The store answered an acquire with something other than { granted, held }')
 }
 

@@ -73,12 +73,12 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
         try {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
-          if (isResponseOver(req, res)) return
+          if (place.isLeft || isResponseOver(req, res)) return
           const lease = new SlotLease(key, nextSlotId(), cap, (reason) => endStream(res, reason))
           const answer = keeper.acquire(lease)
           const grant = isPromise(answer) ? await answer : answer
           if (!grant.granted) throw limitReached(identifier, cap, grant.held)
-          if (isResponseOver(req, res)) return keeper.release(lease)
+          if (place.isLeft || isResponseOver(req, res)) return keeper.release(lease)
           place.hold(lease)
         } finally {
           place.leaveUnlessHeld()
@@ -110,6 +110,10 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     }
     const stopWaiting = onResponseClose(req, res, leave)
     return {
+      /** Somebody has said that the response has closed, whether or not it has. */
+      get isLeft(): boolean {
+        return isLeft
+      },
       hold(lease: SlotLease): void {
         held = lease
         opening -= 1
