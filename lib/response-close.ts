@@ -1,11 +1,5 @@
-import type { EventEmitter } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type Attachment, addSharedListener } from './shared-listener.js'
-
-const CLOSE: Attachment<EventEmitter> = {
-  attach: (emitter, run) => emitter.on('close', run),
-  detach: (emitter, run) => emitter.removeListener('close', run),
-}
+import { addSharedListener } from './shared-listener.js'
 
 /**
  * Whether nobody will read this response any more, or somebody else has already ended it.
@@ -34,7 +28,7 @@ export function onResponseClose(req: IncomingMessage, res: ServerResponse, liste
     stop()
     listener()
   }
-  const stopResponse = addSharedListener(res, CLOSE, onClose)
-  const stopSocket = addSharedListener(req.socket, CLOSE, onClose)
+  const stopResponse = addSharedListener(res, onClose)
+  const stopSocket = addSharedListener(req.socket, onClose)
   return stop
 }

@@ -1,14 +1,13 @@
+import type { EventEmitter } from 'node:events'
+
 /** Under this key an emitter or signal carries our listeners. `Symbol.for`, as the package may be loaded twice. */
 const SHARED = Symbol.for('express-sse-guard.sharedListener')
 
+/** What many of our streams listen to: the 'close' of a socket or response, the 'abort' of a signal. */
+type Target = EventEmitter | AbortSignal
+
 interface Shared {
   [SHARED]?: { listeners: Set<() => void>; run: () => void }
-}
-
-/** How the one real listener gets on and off its target. */
-export interface Attachment<Target> {
-  attach(target: Target, run: () => void): void
-  detach(target: Target, run: () => void): void
 }
 
 /**
@@ -17,26 +16,28 @@ export interface Attachment<Target> {
  *
  * @returns a function that takes the listener back; calling it twice does nothing.
  */
-export function addSharedListener<Target extends object>(
-  target: Target,
-  { attach, detach }: Attachment<Target>,
-  listener: () => void,
-): () => void {
+export function addSharedListener(target: Target, listener: () => void): () => void {
   const shared = target as Shared
   let entry = shared[SHARED]
   if (!entry) {
     const listeners = new Set<() => void>()
     entry = { listeners, run: () => runAll(listeners) }
     shared[SHARED] = entry
-    attach(target, entry.run)
+    if (isSignal(target)) target.addEventListener('abort', entry.run)
+    else target.on('close', entry.run)
   }
   const { listeners, run } = entry
   listeners.add(listener)
   return () => {
     if (!listeners.delete(listener) || listeners.size > 0) return
     delete shared[SHARED]
-    detach(target, run)
+    if (isSignal(target)) target.removeEventListener('abort', run)
+    else target.removeListener('close', run)
   }
+}
+
+function isSignal(target: Target): target is AbortSignal {
+  return target instanceof AbortSignal
 }
 
 function runAll(listeners: ReadonlySet<() => void>): void {

@@ -11,7 +11,7 @@ const STREAM_END = Symbol.for('express-sse-guard.streamEnd')
 
 interface Ending {
   reason?: StreamEnd
-  listener?: (reason: StreamEnd) => void
+  listener?: () => void
 }
 
 function endingOf(res: ServerResponse): Ending {
@@ -30,7 +30,7 @@ export function endStream(res: ServerResponse, reason: StreamEnd): void {
   ending.reason = reason
   if (ending.listener) {
     try {
-      ending.listener(reason)
+      ending.listener()
     } catch {
       // Middleware that wraps `res.end` threw. The response has ended all the same, and nobody is left to tell.
     }
@@ -41,10 +41,10 @@ export function endStream(res: ServerResponse, reason: StreamEnd): void {
 
 /** Why the stream on a response was ended from outside, if it was. */
 export function streamEndOf(res: ServerResponse): StreamEnd | undefined {
-  return (res as { [STREAM_END]?: Ending })[STREAM_END]?.reason
+  return endingOf(res).reason
 }
 
 /** Calls `listener` instead of destroying the response when its stream is to end. */
-export function onStreamEnd(res: ServerResponse, listener: (reason: StreamEnd) => void): void {
+export function onStreamEnd(res: ServerResponse, listener: () => void): void {
   endingOf(res).listener = listener
 }

@@ -13,8 +13,9 @@ export function warnOfUnknownOptions<Options>(
   known: Readonly<Record<keyof Options, true>>,
 ): void {
   for (const name in options) {
+    if (Object.hasOwn(known, name)) continue
     const warning = `${where} has no option ${name}; it was ignored.`
-    if (Object.hasOwn(known, name) || warnedOf.has(warning)) continue
+    if (warnedOf.has(warning)) continue
     warnedOf.add(warning)
     process.emitWarning(warning, { type: 'StreamGuardWarning' })
   }

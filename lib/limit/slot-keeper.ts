@@ -1,7 +1,7 @@
 import { streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { StreamEnd } from '../stream-end.js'
-import { inBatches } from './in-batches.js'
+import { LateReleases } from './late-releases.js'
 import { LeaseRenewal } from './lease-renewal.js'
 import { MemoryStore } from './memory-store.js'
 import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
@@ -18,12 +18,6 @@ const CONSEQUENCES: Readonly<Record<WhenStoreDown, string>> = {
   refuse: 'Until it is back, this process refuses new streams with 503.',
 }
 
-/** A slot that is to be released when the store is back. Not its lease, which would hold on to the response. */
-type Unreleased = Pick<SlotLease, 'key' | 'slotId' | 'stored'> & { goneAt: number }
-
-/** How many of them are kept, at some 200 bytes. Whatever is forgotten is free again a lease after it was taken. */
-const MOST_UNRELEASED = 10_000
-
 /**
  * Holds the slots of one limiter: takes them from the store, keeps them there while their streams are open, and gives
  * each back once. While the store is away it stands in for it.
@@ -35,14 +29,14 @@ export class SlotKeeper {
   readonly #held = new Map<string, SlotLease>()
   /** The slots among them, by key, as a store of this process alone would count them. */
   readonly #here = new MemoryStore()
-  /** Slots that the store may still have although their streams have closed while it was away. */
-  readonly #unreleased = new Map<string, Unreleased>()
+  readonly #late: LateReleases
   readonly #renewal: LeaseRenewal
   readonly #outage: StoreOutage
 
   constructor(store: SlotStore, whenStoreDown: WhenStoreDown, identifier: string) {
     this.#store = store
     this.#whenStoreDown = whenStoreDown
+    this.#late = new LateReleases(store)
     this.#renewal = new LeaseRenewal(store, this.#held, {
       onEnd: (lease, reason) => this.#end(lease, reason),
       onFailure: (error) => this.#fail(error),
@@ -145,14 +139,10 @@ export class SlotKeeper {
   #acquireInstead(lease: SlotLease, error: unknown): Grant {
     this.#fail(error)
     lease.stored = 'maybe'
-    let isGranted = false
-    try {
-      const grant = this.#acquireHere(lease, error)
-      isGranted = grant.granted
-      return grant
-    } finally {
-      if (!isGranted) this.#releaseInStore(lease)
-    }
+    this.#late.add(lease)
+    const grant = this.#acquireHere(lease, error)
+    if (grant.granted) this.#late.delete(lease.slotId)
+    return grant
   }
 
   #acquireHere(lease: SlotLease, cause?: unknown): Grant {
@@ -175,21 +165,14 @@ export class SlotKeeper {
     return grant
   }
 
-  #releaseInStore({ key, slotId, stored }: Pick<SlotLease, 'key' | 'slotId' | 'stored'>): void {
-    const later = () => {
-      const goneAt = stored === 'yes' ? performance.now() + (this.#store.leaseMs ?? Infinity) : Infinity
-      this.#unreleased.set(slotId, { key, slotId, stored, goneAt })
-    }
-    if (this.#outage.isDown) return later()
-    const onFailure = (error: unknown) => {
-      this.#fail(error)
-      later()
-    }
+  /** Never rejects. */
+  async #releaseInStore(slot: Pick<SlotLease, 'key' | 'slotId' | 'stored'>): Promise<void> {
+    if (this.#outage.isDown) return this.#late.add(slot)
     try {
-      const done = this.#store.release(key, slotId)
-      if (isPromise(done)) done.then(undefined, onFailure)
+      await this.#store.release(slot.key, slot.slotId)
     } catch (error) {
-      onFailure(error)
+      this.#fail(error)
+      this.#late.add(slot)
     }
   }
 
@@ -207,16 +190,14 @@ export class SlotKeeper {
 
   /** Brings a store that was away up to date. Streams that open meanwhile are still counted here, and put there last. */
   async #recover(): Promise<void> {
-    this.#forgetGone()
+    this.#late.forgetGone()
     await this.#store.count(this.#probeKey())
-    await this.#releaseLate()
+    await this.#late.release()
     await this.#renewal.run()
     // From here on all is as usual. In one tick, so that nothing happens here between the last look and the end. Not
     // only once nothing at all is left to do: where streams come and go all the time, that might never be.
     this.#outage.end()
-    const late = [...this.#unreleased.values()]
-    this.#unreleased.clear()
-    for (const slot of late) this.#releaseInStore(slot)
+    for (const slot of this.#late.take()) this.#releaseInStore(slot)
     if (this.#held.size > 0) this.#renewal.start()
     if ([...this.#held.values()].some(isMissing)) this.#renewal.runNow()
   }
@@ -225,23 +206,5 @@ export class SlotKeeper {
   #probeKey(): string {
     const leases = [...this.#held.values()]
     return leases[Math.floor(Math.random() * leases.length)]?.key ?? `probe-${Math.random()}`
-  }
-
-  /**
-   * Forgets slots that the store has forgotten by itself. Not those that it may never have had: the client may still
-   * have their acquire in a queue. But of these there may be no end, so at last the oldest go too.
-   */
-  #forgetGone(): void {
-    const now = performance.now()
-    for (const [slotId, { goneAt }] of this.#unreleased) {
-      if (goneAt < now || this.#unreleased.size > MOST_UNRELEASED) this.#unreleased.delete(slotId)
-    }
-  }
-
-  async #releaseLate(): Promise<void> {
-    await inBatches([...this.#unreleased.values()], async ({ key, slotId }) => {
-      await this.#store.release(key, slotId)
-      this.#unreleased.delete(slotId)
-    })
   }
 }

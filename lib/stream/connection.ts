@@ -62,13 +62,8 @@ export class GuardedConnection extends Connection {
       () => this.#stallWatch.arm(),
     )
     this.url = NO_QUERY as unknown as URL
-    this.request = createRequestView(req, {
-      add: (listener) => {
-        this.#onAbort = listener
-      },
-      remove: () => {
-        this.#onAbort = undefined
-      },
+    this.request = createRequestView(req, (listener) => {
+      this.#onAbort = listener
     }) as unknown as Request
     this.response = { status: 200 } as Response
 
@@ -97,11 +92,6 @@ export class GuardedConnection extends Connection {
   /** Why nothing can be written any more; undefined while something can. */
   get endedBy(): ConnectionEnd | undefined {
     return this.#endedBy ?? (this.writable ? undefined : (streamEndOf(this.#res) ?? 'aborted'))
-  }
-
-  /** Whether the response has closed, or is being cut. */
-  get isOver(): boolean {
-    return this.#endedBy !== undefined
   }
 
   /** Whether everything that was written, and the end of the response, was handed to the operating system. */
@@ -134,7 +124,6 @@ export class GuardedConnection extends Connection {
     this.#opened = true
     if (this.#endedBy) this.#tellOver()
     else if (this.#outbox.isEmpty) this.#res.flushHeaders()
-    else this.#outbox.flush()
   }
 
   /**
@@ -149,20 +138,28 @@ export class GuardedConnection extends Connection {
     return true
   }
 
-  /** Writes the text of one frame, for a writer that cannot wait. A reader too far behind is cut. */
-  pushFrame(text: string): void {
-    if (this.#outbox.waitingBytes > this.#maxPushedBytes) this.#cut()
-    else this.#outbox.put(text)
+  /**
+   * Writes the text of one frame, for a writer that cannot wait.
+   *
+   * @returns whether it was taken; a reader too far behind is cut instead.
+   */
+  pushFrame(text: string): boolean {
+    if (this.#outbox.waitingBytes > this.#maxPushedBytes) {
+      this.#cut()
+      return false
+    }
+    this.#outbox.put(text)
+    return true
   }
 
-  /** Whether a writer that can wait should, for {@link onDrain}. */
+  /** Whether a writer that can wait should, for {@link drain}. */
   get needsDrain(): boolean {
     return this.#outbox.needsDrain
   }
 
-  /** See {@link Outbox.onDrain}. */
-  onDrain(listener: () => void): () => void {
-    return this.#outbox.onDrain(listener)
+  /** See {@link Outbox.drain}. */
+  drain(): Promise<void> {
+    return this.#outbox.drain()
   }
 
   /**
@@ -180,6 +177,9 @@ export class GuardedConnection extends Connection {
     } catch (error) {
       ;(ServerResponse.prototype.end as () => void).call(this.#res)
       throw error
+    } finally {
+      // Middleware that came later may hold the end back, and those who wait for it must not wait for that.
+      tell(this.#endListeners)
     }
   }
 
@@ -193,7 +193,7 @@ export class GuardedConnection extends Connection {
     return () => this.#endListeners.delete(listener)
   }
 
-  /** Calls `listener` once, when the response has closed or its socket has died. Not if it is over already. */
+  /** Calls `listener` once, when the response closes or its socket dies. */
   onOver(listener: () => void): void {
     this.#overListeners.add(listener)
   }
@@ -216,7 +216,7 @@ export class GuardedConnection extends Connection {
         this.#ended = wasEnded
         throw error
       }
-      if (!this.isOver) this.#stallWatch.arm()
+      if (!this.#endedBy) this.#stallWatch.arm()
       tell(this.#endListeners)
       return res
     }

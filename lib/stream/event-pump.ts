@@ -1,22 +1,17 @@
 import { streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
-import { type Attachment, addSharedListener } from '../shared-listener.js'
+import { addSharedListener } from '../shared-listener.js'
 import type { ConnectionEnd } from './connection.js'
-import { type Framed, frameEvent, type WithholdReason } from './frame-event.js'
+import { frameEvent, type WithholdReason } from './frame-event.js'
 import type { Gate, OnWithhold } from './gate.js'
 import { discardSource, type ItemIterator, type StreamSource, startSource } from './stream-source.js'
-import { inLaterTurn, isTurnOver } from './turns.js'
+import { isTurnOver, laterTurn } from './turns.js'
 
 /**
  * The longest that every client can wait (the largest 32-bit timer, 24.8 days): an event stream has no word for
  * "do not come back" (WHATWG HTML 9.2.5).
  */
 const DO_NOT_COME_BACK = 'retry: 2147483647\n\n'
-
-const ABORT: Attachment<AbortSignal> = {
-  attach: (signal, run) => signal.addEventListener('abort', run),
-  detach: (signal, run) => signal.removeEventListener('abort', run),
-}
 
 /** How a stream went. */
 export interface StreamResult {
@@ -49,9 +44,9 @@ export interface PumpOptions {
 /**
  * Takes events from one source to one gate, as fast as the client reads, until either has had enough.
  *
- * It drives the iterator by hand: `for await` cannot leave an iterator that is blocked, and a `Promise.race`
- * against the end of the stream would keep a reaction for every event. Whatever arrives after the end is
- * dropped.
+ * The result does not wait for the loop: one that is blocked in an `await` on an idle source stays there, and is
+ * collected with the source. So it asks after each `await`, and after each call of the application's code, whether
+ * the stream has stopped meanwhile; what arrives then is dropped.
  */
 export class EventPump {
   readonly #gate: Gate
@@ -61,11 +56,9 @@ export class EventPump {
   readonly #resolve: (result: StreamResult) => void
   readonly #reject: (error: unknown) => void
   #iterator: ItemIterator | undefined
-  #stopWaiting: (() => void) | undefined
   #stopped = false
   #sent = 0
   #withheld = 0
-  #hasFilledTurn = false
 
   private constructor(
     gate: Gate,
@@ -92,110 +85,58 @@ export class EventPump {
       return connection.endedBy ? this.#stopOver() : this.#stopAborted()
     }
     this.#forget.push(connection.onEnd(() => this.#stopOver()))
-    if (signal) this.#forget.push(addSharedListener(signal, ABORT, () => this.#stopAborted()))
-    this.#drive(() => {
-      this.#iterator = startSource(source, this.#controller)
-      if (this.#stopped) this.#abandonSource()
-      return true
-    })
+    if (signal) this.#forget.push(addSharedListener(signal, () => this.#stopAborted()))
+    this.#pump(source).catch((error) => this.#fail(error))
   }
 
-  /**
-   * Does one piece of the work, and goes on pulling if it says so. What is thrown in it, by the source or by
-   * what the application made of an event, fails the stream.
-   */
-  #drive(piece: () => boolean): void {
-    if (this.#stopped) return
-    try {
-      let goOn = piece()
-      while (goOn && !this.#stopped) goOn = this.#pull()
-    } catch (error) {
-      this.#fail(error)
-    }
-  }
-
-  /** Goes on with `piece` once `value` has arrived. */
-  #driveLater<Value>(value: PromiseLike<Value>, piece: (value: Value) => boolean): void {
-    // Through a promise of our own: somebody else's may call back at once, twice or not in order.
-    Promise.resolve(value).then((arrived) => {
-      if (this.#stopped) dropUnheard(arrived)
-      else this.#drive(() => piece(arrived))
-    }, this.#fail)
-  }
-
-  readonly #resume = (): void => {
-    this.#drive(() => {
-      this.#hasFilledTurn = false
-      return true
-    })
-  }
-
-  // The following return whether the pump may go on at once; if not, they see to it that it goes on later.
-
-  #pull(): boolean {
-    const { connection } = this.#gate
-    if (connection.endedBy) {
-      this.#stopOver()
-      return false
-    }
-    if (connection.needsDrain) {
-      this.#stopWaiting = connection.onDrain(this.#resume)
-      return false
-    }
-    if (this.#hasFilledTurn || isTurnOver()) {
-      inLaterTurn(this.#resume)
-      return false
-    }
-    const iterator = this.#iterator
-    const step: unknown = iterator?.next()
-    if (this.#stopped) {
-      // It ended the stream itself, and could not be returned while it was running.
-      discardSource(iterator)
-      dropUnheard(step)
-      return false
-    }
-    if (!isPromise(step)) return this.#take(step)
-    this.#driveLater(step, (arrived) => this.#take(arrived))
-    return false
-  }
-
-  #take(step: unknown): boolean {
-    if (typeof step !== 'object' || step === null) {
-      throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
-    }
-    const { done, value } = step as IteratorResult<unknown>
-    if (done) {
-      dropUnheard(step)
-      this.#finish()
-      return false
-    }
-    if (!isPromise(value)) return this.#offer(value)
-    this.#driveLater(value, (item) => this.#offer(item))
-    return false
-  }
-
-  #offer(item: unknown): boolean {
+  /** What is here already is not awaited, so that events which are available in one tick leave in one write. */
+  async #pump(source: StreamSource<unknown>): Promise<void> {
+    const { connection, projections } = this.#gate
     const { toEvent } = this.#options
-    const framed = frameEvent(this.#gate.projections, toEvent ? toEvent(item) : item)
-    if (!isPromise(framed)) return this.#emit(item, framed)
-    this.#driveLater(framed, (later) => this.#emit(item, later))
-    return false
+    const iterator = startSource(source, this.#controller)
+    this.#iterator = iterator
+    if (this.#stopped) this.#abandonSource()
+    let hasFilledTurn = false
+    while (!this.#stopped) {
+      if (connection.endedBy) return this.#stopOver()
+      if (connection.needsDrain || hasFilledTurn || isTurnOver()) {
+        await (connection.needsDrain ? connection.drain() : laterTurn())
+        hasFilledTurn = false
+        continue
+      }
+      const next: unknown = iterator.next()
+      // It ended the stream itself, and could not be returned while it was running.
+      if (this.#stopped) discardSource(iterator)
+      const step = isPromise(next) ? await next : next
+      if (this.#stopped) return dropUnheard(step)
+      if (typeof step !== 'object' || step === null) {
+        throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
+      }
+      const { done, value } = step as IteratorResult<unknown>
+      if (done) {
+        dropUnheard(step)
+        return this.#finish()
+      }
+      const item = isPromise(value) ? await value : value
+      if (this.#stopped) return
+      const event = toEvent ? toEvent(item) : item
+      const framing = frameEvent(projections, event)
+      const framed = isPromise(framing) ? await framing : framing
+      // A schema or a getter of the application may have ended it.
+      if (this.#stopped) return
+      if (typeof framed === 'string') this.#withhold(event, framed)
+      else {
+        hasFilledTurn = connection.writeFrame(framed.text)
+        this.#sent += 1
+        if (framed.id !== undefined) this.#options.onId(framed.id)
+      }
+    }
   }
 
-  #emit(item: unknown, framed: Framed): boolean {
-    const { connection } = this.#gate
-    // A schema or a getter of the application may have ended it.
-    if (this.#stopped) return false
-    if (typeof framed === 'string') {
-      this.#withheld += 1
-      this.#options.onWithhold?.(item, framed)
-      if (this.#options.strict) throw withheldInStrict(item, framed)
-      return true
-    }
-    if (connection.writeFrame(framed.text)) this.#hasFilledTurn = true
-    this.#sent += 1
-    if (framed.id !== undefined) this.#options.onId(framed.id)
-    return true
+  #withhold(event: unknown, why: WithholdReason): void {
+    this.#withheld += 1
+    this.#options.onWithhold?.(event, why)
+    if (this.#options.strict) throw withheldInStrict(event, why)
   }
 
   /** The source ended. */
@@ -220,7 +161,7 @@ export class EventPump {
     this.#endResponse(() => this.#settle('aborted'))
   }
 
-  readonly #fail = (error: unknown): void => {
+  #fail(error: unknown): void {
     if (this.#stopped) return
     this.#stop()
     this.#abandonSource()
@@ -231,7 +172,6 @@ export class EventPump {
   #stop(): void {
     this.#stopped = true
     for (const forget of this.#forget) forget()
-    this.#stopWaiting?.()
   }
 
   #abandonSource(): void {
@@ -248,8 +188,7 @@ export class EventPump {
     } catch (error) {
       whenOver = () => this.#reject(error)
     }
-    if (connection.isOver) whenOver()
-    else connection.onOver(whenOver)
+    connection.onOver(whenOver)
   }
 
   #settle(endedBy: StreamResult['endedBy']): void {

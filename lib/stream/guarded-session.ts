@@ -49,7 +49,7 @@ export class GuardedSession<State> extends Session<State> {
       onWithhold?.(item, framed)
       return this
     }
-    connection.pushFrame(framed.text)
+    if (!connection.pushFrame(framed.text)) return this
     if (framed.id !== undefined) this.lastId = framed.id
     this.emit('push', data, eventName, framed.id ?? '')
     return this

@@ -7,7 +7,7 @@ import { warnOfUnknownOptions } from '../unknown-options.js'
 import { GuardedConnection } from './connection.js'
 import { checkOnWithhold, noWhitelist, type OnWithhold } from './gate.js'
 import { GuardedSession } from './guarded-session.js'
-import { checkStreamable, checkStreamHeaders, headersSent, type StreamHeaders } from './stream-head.js'
+import { checkStreamable, checkStreamHeaders, type StreamHeaders } from './stream-head.js'
 import { projectionsOf, type ViewerEvents } from './viewer-events.js'
 
 /** Options of {@link openSession}. `retry`, `keepAlive`, `headers`, `state` and `trustClientEventId` are better-sse's. */
@@ -64,9 +64,6 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
   onWithhold?: OnWithhold | undefined
 }
 
-/** Under this key a response says that a session has it. */
-const OPENED = Symbol.for('express-sse-guard.opened')
-
 /**
  * Turns a request into an event stream: a better-sse session that can write nothing but what its whitelist
  * lets through, comments and `retry`. When it resolves, the head is on the wire.
@@ -93,23 +90,17 @@ export async function openSession<State = DefaultSessionState>(
   }
   checkOptions(options)
   checkStreamable(req, res)
-  const marked = res as { [OPENED]?: true }
-  if (marked[OPENED]) throw headersSent()
   const { retry = 2000, keepAlive = 10_000, headers = {}, state, onWithhold } = options
   const { trustClientEventId = true, stallTimeoutMs = 30_000, maxPushedBytes = 4 * 1024 * 1024 } = options
 
   const connection = new GuardedConnection(req, res, { headers, stallTimeoutMs, maxPushedBytes })
-  marked[OPENED] = true
-  const isOver = connection.isOver
-  const session = new GuardedSession<State>(
-    { connection, projections, onWithhold },
-    {
-      trustClientEventId,
-      ...(state !== undefined && { state }),
-      retry: isOver ? null : retry,
-      keepAlive: isOver ? null : keepAlive,
-    },
-  )
+  const gate = { connection, projections, onWithhold }
+  const session = new GuardedSession<State>(gate, {
+    ...(state !== undefined && { state }),
+    trustClientEventId,
+    retry,
+    keepAlive,
+  })
   // better-sse makes a session ready in the next turn of the event loop, whatever has happened to it by then.
   await new Promise<void>((resolve) => {
     session.once('connected', () => {

@@ -10,7 +10,7 @@ export class Outbox {
   readonly #res: ServerResponse
   readonly #isWritable: () => boolean
   readonly #onWrite: () => void
-  readonly #drainListeners = new Set<() => void>()
+  #drainListeners: (() => void)[] = []
   #text = ''
   #bytes = 0
   #flushScheduled = false
@@ -36,7 +36,7 @@ export class Outbox {
     return this.#bytes >= this.#res.writableHighWaterMark
   }
 
-  /** Whether a writer that can wait should, for {@link onDrain}. */
+  /** Whether a writer that can wait should, for {@link drain}. */
   get needsDrain(): boolean {
     return this.#needsDrain || this.#isQueued
   }
@@ -47,6 +47,7 @@ export class Outbox {
   }
 
   put(text: string): void {
+    // Keep-alive comments go on until the response has closed, which may be long after its end.
     if (!this.#isWritable()) return
     this.#text += text
     this.#bytes += Buffer.byteLength(text)
@@ -75,14 +76,9 @@ export class Outbox {
     this.#bytes = 0
   }
 
-  /**
-   * Calls `listener` once, when {@link needsDrain} is over; never, if the response ends first.
-   *
-   * @returns a function that takes the listener back.
-   */
-  onDrain(listener: () => void): () => void {
-    this.#drainListeners.add(listener)
-    return () => this.#drainListeners.delete(listener)
+  /** Resolves when {@link needsDrain} is over; never, if the response ends first. */
+  drain(): Promise<void> {
+    return new Promise((resolve) => this.#drainListeners.push(resolve))
   }
 
   get #isQueued(): boolean {
@@ -105,8 +101,8 @@ export class Outbox {
     // Another listener may have filled it again.
     if (this.#res.writableNeedDrain) return this.#awaitDrain()
     this.flush()
-    const listeners = [...this.#drainListeners]
-    this.#drainListeners.clear()
+    const listeners = this.#drainListeners
+    this.#drainListeners = []
     for (const listener of listeners) listener()
   }
 }

@@ -5,17 +5,13 @@ export const NO_QUERY = Object.freeze({
   searchParams: Object.freeze({ get: () => null, has: () => false }),
 })
 
-/** Where the one 'abort' listener of a better-sse session is put and taken away. */
-export interface AbortListener {
-  add(listener: () => void): void
-  remove(): void
-}
-
 /**
  * The part of a fetch Request that a better-sse session reads, straight from a node:http request: no part of a
  * request can make it throw. `session.getRequest()` returns it.
+ *
+ * @param setOnAbort is given the session's one 'abort' listener, and undefined when it is taken back.
  */
-export function createRequestView(req: IncomingMessage, abort: AbortListener) {
+export function createRequestView(req: IncomingMessage, setOnAbort: (listener?: () => void) => void) {
   return {
     method: req.method,
     url: req.url,
@@ -27,8 +23,8 @@ export function createRequestView(req: IncomingMessage, abort: AbortListener) {
       },
     },
     signal: {
-      addEventListener: (_type: string, listener: () => void) => abort.add(listener),
-      removeEventListener: () => abort.remove(),
+      addEventListener: (_type: string, listener: () => void) => setOnAbort(listener),
+      removeEventListener: () => setOnAbort(),
     },
   }
 }

@@ -61,7 +61,7 @@ export function checkStreamable(req: IncomingMessage, res: ServerResponse): void
   }
 }
 
-export function headersSent() {
+function headersSent() {
   return streamError(
     'ERR_STREAM_HEADERS_SENT',
     'openSession was called on a response that was used already; call it once, before anything is sent',

@@ -13,12 +13,12 @@ export function isTurnOver(): boolean {
 }
 
 /**
- * Calls `resume` in a later turn. Those who wait share one turn's time, first come, first served; those for whom
- * none is left come first in the turn after.
+ * Resolves in a later turn. Those who wait share one turn's time, first come, first served; those for whom none is left
+ * come first in the turn after.
  */
-export function inLaterTurn(resume: () => void): void {
+export function laterTurn(): Promise<void> {
   if (turnBeganAt === undefined) beginTurn()
-  waiting.push(resume)
+  return new Promise((resolve) => waiting.push(resolve))
 }
 
 function beginTurn(): void {
@@ -26,7 +26,7 @@ function beginTurn(): void {
   setImmediate(nextTurn)
 }
 
-function nextTurn(): void {
+async function nextTurn(): Promise<void> {
   turnBeganAt = undefined
   if (waiting.length === 0) return
   beginTurn()
@@ -34,10 +34,10 @@ function nextTurn(): void {
   waiting = []
   let resumed = 0
   // At least one, or a turn that began late would let nobody in.
-  try {
-    do queue[resumed++]?.()
-    while (resumed < queue.length && !isTurnOver())
-  } finally {
-    waiting = [...queue.slice(resumed), ...waiting]
-  }
+  do {
+    queue[resumed++]?.()
+    // It runs before this goes on, and takes its share.
+    await undefined
+  } while (resumed < queue.length && !isTurnOver())
+  waiting = [...queue.slice(resumed), ...waiting]
 }
