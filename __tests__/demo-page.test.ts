@@ -181,6 +181,27 @@ describeInBrowser('the page', () => {
       }
     })
 
+    test('says that it loads until the server has answered, and blames no connections if it is slow', async () => {
+      const demo = await startDemo({ publicDir: PUBLIC_DIR })
+      const page = await (await newContext()).newPage()
+      let answer = () => {}
+      const held = new Promise<void>((resolve) => {
+        answer = resolve
+      })
+      await page.route('**/slots', async (route) => {
+        await held
+        await route.continue().catch(() => {})
+      })
+      await page.goto(demo.url)
+      await page.getByText('Loading…').waitFor()
+      const notice = page.getByRole('alert').filter({ hasText: 'The server has not answered for 3 seconds' })
+      await notice.getByText('It may be busy').waitFor()
+      answer()
+      await page.getByLabel('Name').waitFor()
+      await page.getByText('Loading…').waitFor({ state: 'hidden' })
+      await notice.waitFor({ state: 'hidden' })
+    })
+
     test('knows the user again after a reload, and no more after the logout', async () => {
       const { page } = await visit('admin')
       await page.getByText('Logged in as alice admin').waitFor()
@@ -208,7 +229,11 @@ describeInBrowser('the page', () => {
       await page.keyboard.press('Tab')
       await page.keyboard.press('Tab')
       await focused(page, 'Close stream 1')
-      await page.keyboard.press('Space')
+      // Held, it is one press still, also of the button that has the focus then.
+      await page.keyboard.down('Enter')
+      await focused(page, 'Open again stream 1')
+      await page.keyboard.down('Enter')
+      await page.keyboard.up('Enter')
       await state(page, 1, 'Closed')
       await focused(page, 'Open again stream 1')
       await page.keyboard.press('Space')
@@ -237,6 +262,48 @@ describeInBrowser('the page', () => {
       await cardOf(page, 2).getByRole('button', { name: 'Close stream 2' }).click()
       await cardOf(page, 2).getByRole('button', { name: 'Remove stream 2' }).click()
       await cardOf(page, 2).waitFor({ state: 'detached' })
+      // Where the removed one was, or nearest to it.
+      await focused(page, 'Close stream 1')
+    })
+
+    test('does what a double click began, and does not undo it', async () => {
+      const { page } = await visit()
+      await page.getByRole('button', { name: 'Open a stream' }).dblclick()
+      await gauge(page, '2 of 5 slots used: 2 by this page, 0 elsewhere.')
+      await cardOf(page, 1).getByRole('button', { name: 'Close stream 1' }).dblclick()
+      await state(page, 1, 'Closed')
+      await gauge(page, '1 of 5 slots used: 1 by this page, 0 elsewhere.')
+      await cardOf(page, 1).getByRole('button', { name: 'Open again stream 1' }).dblclick()
+      await state(page, 1, 'Open')
+      await cardOf(page, 1).getByRole('button', { name: 'Close stream 1' }).click()
+      await cardOf(page, 2).getByRole('button', { name: 'Close stream 2' }).click()
+      // The next card moves to the place of the removed one.
+      await cardOf(page, 1).getByRole('button', { name: 'Remove stream 1' }).dblclick()
+      await cardOf(page, 1).waitFor({ state: 'detached' })
+      expect(await cardOf(page, 2).count()).toBe(1)
+    })
+
+    test('shows the last events of a card in few words, and the whole under the pointer', async () => {
+      const { demo, page } = await visit()
+      await openStreams(page, 1)
+      await demo.get('/nothing-here', BOB)
+      const line = cardOf(page, 1).getByRole('listitem').first()
+      await line.getByText('request.seen GET /nothing-here 404').waitFor()
+      expect(await line.getAttribute('title')).toMatch(/^[\d:.]{12} request\.seen .*"durationMs":/)
+
+      // Nobody reads what changes with each of many events.
+      await page.evaluate(() => {
+        // biome-ignore lint/suspicious/noExplicitAny: what browsers have, and these are types of Node
+        const window = globalThis as any
+        window.draws = 0
+        const observer = new window.MutationObserver(() => {
+          window.draws += 1
+        })
+        observer.observe(window.document.querySelector('.last'), { childList: true })
+      })
+      for (let number = 0; number < 40; number += 1) await demo.get(`/number-${number}`)
+      await line.getByText('/number-39').waitFor()
+      expect(await page.evaluate('draws')).toBeLessThan(20)
     })
 
     test('shows slots that another tab and another program hold', async () => {
@@ -261,11 +328,21 @@ describeInBrowser('the page', () => {
       const store = new FaultyStore(60_000)
       const { demo, page } = await visit('viewer', { store })
       const answers = `Process ${process.pid} on port ${new URL(demo.url).port} answers.`
-      await gauge(page, `${answers} Slots are counted over all processes on the same Redis.`)
+      const footer = page.getByRole('contentinfo')
+      await footer.getByText(`${answers} Slots are counted over all processes on the same Redis.`).waitFor()
       store.fault = () => {
         throw new Error('away')
       }
-      await gauge(page, `${answers} It counts slots by itself.`)
+      await footer.getByText(`${answers} It counts slots by itself.`).waitFor()
+    })
+
+    test('dates the gauge while the server is away', async () => {
+      const { context, page } = await visit()
+      await gauge(page, '0 of 5 slots used.')
+      await context.setOffline(true)
+      await gauge(page, /As of \d\d:\d\d:\d\d\./)
+      await context.setOffline(false)
+      await page.getByText(/As of/).waitFor({ state: 'hidden' })
     })
 
     test('opens one stream a card, however fast it is clicked, and none for a card that is gone', async () => {
@@ -318,8 +395,33 @@ describeInBrowser('the page', () => {
       await tab.getByRole('button', { name: 'Log out' }).click()
       await page.getByText('You are logged out').waitFor()
       await logIn(tab, 'admin', 'ivy')
-      await logIn(page, 'viewer', 'jim')
-      await tab.getByText('Another tab logged in as jim').waitFor()
+      await page.getByText('Logged in as ivy admin').waitFor()
+      await context.request.post(`${demo.url}/login`, { data: { name: 'jim', role: 'viewer' } })
+      await page.getByText('Another tab logged in as jim').waitFor()
+    })
+
+    test('ends those of a hidden tab when another tab logs out, and shows nothing of the next user there', async () => {
+      const { demo, context, page } = await visit()
+      const hidden = await newTab(context, demo.url)
+      await openStreams(hidden, 1)
+      await hidden.evaluate(() => Object.defineProperty(globalThis.document, 'hidden', { value: true }))
+      await page.getByRole('button', { name: 'Log out' }).click()
+      await hidden.getByText('You are logged out').waitFor()
+      await eventually(async () => ((await demo.whoami(ALICE)) as { used: number }).used === 0)
+    })
+
+    test('ends one that came back as another user in a hidden tab', async () => {
+      const { app } = createApp({ publicDir: PUBLIC_DIR })
+      const { server, url } = await serve(app)
+      const context = await newContext()
+      const page = await newTab(context, url)
+      await logIn(page, 'viewer')
+      await openStreams(page, 1)
+      await page.evaluate(() => Object.defineProperty(globalThis.document, 'hidden', { value: true }))
+      await context.request.post(`${url}/login`, { data: { name: 'jim', role: 'viewer' } })
+      server.closeAllConnections()
+      await page.getByText('Another tab logged in as jim').waitFor()
+      expect(await page.getByRole('article').count()).toBe(0)
     })
 
     test('logs out as soon as it can when the server is out of reach', async () => {
@@ -353,19 +455,53 @@ describeInBrowser('the page', () => {
       const card = cardOf(page, 6)
       await state(page, 6, 'Refused')
       await card.getByText('429 Too Many Requests', { exact: true }).waitFor()
-      await card.getByText('Policy sse: 5 streams open at once; none left.').waitFor()
+      await card.getByText('Policy "sse": at most 5 streams open at once per user; 0 are free.').waitFor()
       await card.getByText('RateLimit-Policy: "sse";q=5;qu="concurrent-requests"').waitFor()
       await card.getByText('"code": "ERR_STREAM_LIMIT"').waitFor()
       await card.getByText('"detail": "You have 5 of 5 allowed streams open').waitFor()
       await card.getByText('EventSource will not come back by itself').waitFor()
 
+      const time = card.getByText(/^at [\d:.]{12}$/)
+      const before = await time.textContent()
       await card.getByRole('button', { name: 'Try again stream 6' }).click()
-      await card.getByText('Policy sse: 5 streams open at once; none left.').waitFor()
+      await time.filter({ hasNotText: before as string }).waitFor()
+      expect(await card.getByText('A slot is free now.').isVisible()).toBe(false)
       await cardOf(page, 3).getByRole('button', { name: 'Close stream 3' }).click()
       await gauge(page, '4 of 5 slots used')
+      await card.getByText('A slot is free now.').waitFor()
       await card.getByRole('button', { name: 'Try again stream 6' }).click()
       await state(page, 6, 'Open')
       await gauge(page, '5 of 5 slots used: 5 by this page, 0 elsewhere.')
+    })
+
+    test('shows one refusal of many clicks, in view, and keeps it until the next outcome is known', async () => {
+      const { demo, page } = await visit('viewer', { context: { viewport: { width: 375, height: 740 } } })
+      for (let held = 0; held < 3; held += 1) await demo.watch(ALICE)
+      await openStreams(page, 2)
+      const card = page.getByRole('article').filter({ hasText: '429 Too Many Requests' })
+      await page.getByRole('button', { name: 'Open a stream' }).click({ clickCount: 8 })
+      await card.getByText('"code": "ERR_STREAM_LIMIT"').waitFor()
+      await inView(card.getByText('429 Too Many Requests'))
+      await page.getByRole('button', { name: 'Open a stream' }).click()
+      await inView(card.getByText('429 Too Many Requests'))
+      expect(await page.getByRole('article').count()).toBe(3)
+
+      const { height } = (await card.boundingBox()) ?? {}
+      let answer = () => {}
+      const held = new Promise<void>((resolve) => {
+        answer = resolve
+      })
+      await page.route('**/events', async (route) => {
+        await held
+        await route.continue().catch(() => {})
+      })
+      const again = card.getByRole('button', { name: 'Try again' })
+      await again.click()
+      await card.getByText('Connecting', { exact: true }).waitFor()
+      expect((await card.boundingBox())?.height).toBe(height)
+      expect(await again.evaluate((button) => globalThis.document.activeElement === button)).toBe(true)
+      answer()
+      await card.getByText('Refused', { exact: true }).waitFor()
     })
 
     test('says so when the slot came free between the refusal and the look at it, and takes none for the look', async () => {
@@ -403,7 +539,7 @@ describeInBrowser('the page', () => {
       await openStreams(page, 5)
       await page.getByRole('button', { name: 'Open a stream' }).click()
       const notice = page.getByRole('alert').filter({ hasText: RAN_OUT })
-      await notice.getByText('5 of 10 slots are used').waitFor()
+      await notice.getByText('5 of 10 slots are used. Over HTTP/1.1 a browser').waitFor()
       await notice.getByText('six connections').waitFor()
       expect(await page.getByRole('article').count()).toBe(5)
 
@@ -414,6 +550,12 @@ describeInBrowser('the page', () => {
       // The question is far below it, and the answer to the click must be seen there.
       const { y = -1 } = (await notice.boundingBox()) ?? {}
       expect(y).toBeGreaterThanOrEqual(0)
+      // It says nothing new to the same click, so it takes the focus, and gives it back.
+      await page.getByRole('button', { name: 'Ask' }).click()
+      await page.locator(':focus').and(notice).waitFor()
+      await page.getByRole('button', { name: 'Dismiss' }).click()
+      await focused(page, 'Ask')
+      await page.getByRole('button', { name: 'Ask' }).click()
 
       await cardOf(page, 2).getByRole('button', { name: 'Close stream 2' }).click()
       await notice.waitFor({ state: 'hidden' })
@@ -466,7 +608,8 @@ describeInBrowser('the page', () => {
             }
           }),
       )
-      await page.getByRole('alert').filter({ hasText: RAN_OUT }).getByText('no answer in 3 seconds').waitFor()
+      const notice = page.getByRole('alert').filter({ hasText: 'The server has not answered for 3 seconds' })
+      await notice.getByText('something else in this browser may hold all six connections').waitFor()
       await other.close()
       await gauge(page, '0 of 10 slots used.')
       await page.getByRole('alert').waitFor({ state: 'hidden' })
@@ -474,6 +617,32 @@ describeInBrowser('the page', () => {
   })
 
   describe('of events', () => {
+    test('shows a dash and no zero while no stream is open, and nothing holds the table before it has a row', async () => {
+      const { demo, page } = await visit()
+      const withheld = page.getByRole('region', { name: 'Withheld' })
+      await withheld.getByText('–', { exact: true }).waitFor()
+      await withheld.getByText('No stream is open.').waitFor()
+      await openStreams(page, 1)
+      await page.getByRole('region', { name: 'Table of live events' }).hover()
+      expect(await page.getByText(/^Paused,/).count()).toBe(0)
+      await demo.get('/first')
+      await row(page, '/first').waitFor()
+      await page.getByText('Paused, as the pointer is over it.').waitFor()
+    })
+
+    test('is not held for the next user by the button that the last one pressed', async () => {
+      const { demo, page } = await visit()
+      const pause = page.getByRole('button', { name: 'Pause' })
+      await pause.click()
+      await page.getByText('Paused, as you paused it.').waitFor()
+      await page.getByRole('button', { name: 'Log out' }).click()
+      await logIn(page, 'viewer', 'bob')
+      expect(await pause.getAttribute('aria-pressed')).toBe('false')
+      await openStreams(page, 1)
+      await demo.get('/first')
+      await row(page, '/first').waitFor()
+    })
+
     test('shows a viewer those for viewers, the newest first, and how many were withheld, but not which', async () => {
       const { demo, page } = await visit()
       const bodies = recordBodies(page)
@@ -577,6 +746,14 @@ describeInBrowser('the page', () => {
       await page.getByText('Of stream 2').waitFor()
       await demo.get('/later')
       await row(page, '/later').waitFor()
+      // And stays with it when the first is back.
+      await cardOf(page, 1).getByRole('button', { name: 'Open again stream 1' }).click()
+      await state(page, 1, 'Open')
+      expect(await page.getByText('Of stream 2').count()).toBe(1)
+
+      await page.getByRole('button', { name: 'Pause' }).click()
+      for (let number = 0; number < 60; number += 1) await demo.get(`/more-${number}`)
+      await page.getByText('60 new events; the last 50 will be shown.').waitFor()
     })
 
     test('parses an event stream, however it is cut into pieces', async () => {
@@ -661,6 +838,40 @@ describeInBrowser('the page', () => {
       expect(await page.getByText(/^Stopped/).count()).toBe(0)
     })
 
+    test('asks once and stops once, however it is pressed', async () => {
+      const { page } = await visit('viewer', { tokenDelayMs: 100 })
+      const ask = page.getByRole('button', { name: 'Ask' })
+      const stop = page.getByRole('button', { name: 'Stop' })
+      let asked = 0
+      page.on('request', (request) => {
+        if (request.url().endsWith('/ask')) asked += 1
+      })
+      await ask.dblclick()
+      await page.getByText(/^[2-9] tokens$/).waitFor()
+      expect(await ask.getAttribute('aria-disabled')).toBe('true')
+      await stop.dblclick()
+      await page.getByText(/^Stopped\. The server cancelled/).waitFor()
+      expect(await stop.getAttribute('aria-disabled')).toBe('true')
+
+      await page.getByLabel('Your question').press('Shift+Enter')
+      await page.keyboard.down('Enter')
+      await page.keyboard.down('Enter')
+      await page.keyboard.up('Enter')
+      await page.getByText(/^[2-9] tokens$/).waitFor()
+      expect(asked).toBe(2)
+    })
+
+    test('says that there was no connection, if there was none', async () => {
+      const { context, page } = await visit()
+      await context.setOffline(true)
+      await page.getByRole('button', { name: 'Ask' }).click()
+      await page.getByText('There was no connection to the server.').waitFor()
+      await page.getByRole('button', { name: 'Open a stream' }).click()
+      await cardOf(page, 1).getByText('There is no connection to the server yet.').waitFor()
+      await cardOf(page, 1).getByRole('button', { name: 'Close stream 1' }).click()
+      await cardOf(page, 1).getByText('You closed it.', { exact: true }).waitFor()
+    })
+
     test('stops before an answer began, and says so', async () => {
       const { page } = await visit()
       await page.route('**/ask', async (route) => {
@@ -677,14 +888,18 @@ describeInBrowser('the page', () => {
       const field = page.getByLabel('Your question')
       await field.fill(' ')
       await page.getByRole('button', { name: 'Ask' }).click()
-      await page.getByText('must be a text that is not empty').waitFor()
+      await page.getByText('Type a question first.').waitFor()
       expect(await field.getAttribute('aria-invalid')).toBe('true')
+      await field.fill('x'.repeat(301))
+      await page.getByRole('button', { name: 'Ask' }).click()
+      await page.getByText('A question has at most 300 characters, and this one has 301.').waitFor()
 
       for (let held = 0; held < 5; held += 1) await demo.watch(ALICE)
       await field.fill('Busy?')
       await page.getByRole('button', { name: 'Ask' }).click()
       await page.getByText('429 Too Many Requests', { exact: true }).waitFor()
-      await page.getByText('Policy sse: 5 streams open at once; none left.').waitFor()
+      await page.getByText('Policy "sse": at most 5 streams open at once per user; 0 are free.').waitFor()
+      expect(await field.getAttribute('aria-invalid')).toBe(null)
     })
   })
 
@@ -709,14 +924,17 @@ describeInBrowser('the page', () => {
       await cardOf(page, 3).getByText('429 Too Many Requests', { exact: true }).waitFor()
       await page.getByLabel('Your question').fill(' ')
       await page.getByRole('button', { name: 'Ask' }).click()
-      await page.getByText('must be a text that is not empty').waitFor()
+      await page.getByText('Type a question first.').waitFor()
       await row(page, 'process.load').first().waitFor()
       await page.getByRole('button', { name: 'Pause' }).click()
       expect(await violations(page)).toEqual([])
     })
 
     test('has none with the explanation of connections, on a screen 320 pixels wide, where nothing sticks out', async () => {
-      const { demo, page } = await visit('admin', { context: { viewport: { width: 320, height: 640 } } })
+      const demo = await startDemo({ publicDir: PUBLIC_DIR })
+      const page = await newTab(await newContext({ viewport: { width: 320, height: 640 } }), demo.url)
+      const name = 'w'.repeat(32)
+      await logIn(page, 'admin', name)
       // Not five streams of this page, but as many as the browser would need.
       await page.evaluate(async () => {
         for (let number = 1; number <= 5; number += 1) {
@@ -734,7 +952,7 @@ describeInBrowser('the page', () => {
       await page.getByRole('alert').filter({ hasText: 'run out of connections' }).waitFor()
       expect(await violations(page)).toEqual([])
       await page.getByRole('button', { name: 'Dismiss' }).click()
-      for (let held = 0; held < 5; held += 1) await demo.watch({ Authorization: 'Bearer admin:alice' })
+      for (let held = 0; held < 5; held += 1) await demo.watch({ Authorization: `Bearer admin:${name}` })
       await gauge(page, '5 of 5 slots used')
       await page.getByRole('button', { name: 'Open a stream' }).click()
       await cardOf(page, 1).getByText('429 Too Many Requests', { exact: true }).waitFor()
@@ -764,10 +982,21 @@ const cardOf = (page: Page, number: number): Locator =>
 const state = (page: Page, number: number, name: string): Promise<void> =>
   cardOf(page, number).getByText(name, { exact: true }).waitFor()
 
-const gauge = (page: Page, text: string): Promise<void> =>
+const gauge = (page: Page, text: string | RegExp): Promise<void> =>
   page.getByRole('region', { name: 'Your streams' }).getByText(text).waitFor()
 
 const row = (page: Page, text: string | RegExp): Locator => page.getByRole('row').filter({ hasText: text })
+
+/** Waits until all of it is in the window. */
+const inView = (element: Locator): Promise<void> =>
+  eventually(() =>
+    element.evaluate((node) => {
+      const { top, bottom } = (
+        node as unknown as { getBoundingClientRect(): { top: number; bottom: number } }
+      ).getBoundingClientRect()
+      return top >= 0 && bottom <= (globalThis as unknown as { innerHeight: number }).innerHeight
+    }),
+  )
 
 /** Waits until the control of this name has the focus. */
 const focused = (page: Page, name: string): Promise<void> =>

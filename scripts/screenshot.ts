@@ -51,7 +51,7 @@ interface Shot {
 async function shootAll(browser: Browser, url: string, folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true })
   for (const colorScheme of ['light', 'dark'] as const) {
-    for (const width of [1200, 320]) {
+    for (const width of [1280, 375, 320]) {
       const page = await browser.newPage({ colorScheme, viewport: { width, height: 720 } })
       await page.goto(url)
       await page.getByLabel('Name').waitFor()
@@ -78,10 +78,10 @@ async function shoot(browser: Browser, url: string, { file, role, colorScheme, w
     viewport: { width, height: 900 },
   })
   try {
-    const authorization = { Authorization: `Bearer ${role}:alice` }
-    for (let held = 0; held < 2; held += 1) {
-      elsewhere.push(await fetch(`${url}/events`, { headers: authorization }))
-    }
+    const hold = async () =>
+      elsewhere.push(await fetch(`${url}/events`, { headers: { Authorization: `Bearer ${role}:alice` } }))
+    await hold()
+    await hold()
     await page.goto(url)
     await page.getByLabel('Name').fill('alice')
     await page.getByRole('radio', { name: role }).check()
@@ -94,11 +94,16 @@ async function shoot(browser: Browser, url: string, { file, role, colorScheme, w
     await makeTraffic(url)
     await page.getByRole('button', { name: 'Ask' }).click()
     await page.getByText(/^1\d tokens/).waitFor()
-    await openStreams(page, 1)
-    await page.getByText('429 Too Many Requests').waitFor()
     await page.getByRole('button', { name: 'Stop' }).click()
     await page.getByText('The server cancelled its source').waitFor()
-    await page.getByText('4 of 5 slots used').waitFor()
+    // The slot that the answer gave back, so that the gauge and the refusal say the same.
+    await hold()
+    await page.getByText('5 of 5 slots used: 2 by this page, 3 elsewhere.').waitFor()
+    await openStreams(page, 1)
+    await page.getByText('429 Too Many Requests').waitFor()
+    await page.mouse.move(0, 0)
+    // The lists on the cards are drawn a moment after the table.
+    await page.waitForTimeout(300)
     await page.evaluate(() =>
       (globalThis as unknown as { scrollTo(x: number, y: number): void }).scrollTo(0, 0),
     )

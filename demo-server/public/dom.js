@@ -24,12 +24,17 @@ export function showFieldError(field, message) {
   } else field.removeAttribute('aria-invalid')
 }
 
-/** The time of day, to the second. */
+/** The time of day, to the millisecond. */
 export function timeOf(date) {
-  return date.toLocaleTimeString('en-GB')
+  return `${date.toLocaleTimeString('en-GB')}.${String(date.getMilliseconds()).padStart(3, '0')}`
+}
+
+/** `12,345`. */
+export function grouped(count) {
+  return count.toLocaleString('en-GB')
 }
 
 /** `1 stream`, `2 streams`. */
 export function plural(count, one) {
-  return `${count} ${one}${count === 1 ? '' : 's'}`
+  return `${grouped(count)} ${one}${count === 1 ? '' : 's'}`
 }

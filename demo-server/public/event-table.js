@@ -1,7 +1,8 @@
-import { byId, el, plural, timeOf } from './dom.js'
+import { byId, el, grouped, plural, timeOf } from './dom.js'
 import { fieldsOf } from './payload.js'
 
 const MOST_ROWS = 50
+const BY_BUTTON = 'you paused it'
 
 /**
  * The table of events, the newest first. It holds still under the pointer, while the keyboard is in it, and when
@@ -31,13 +32,13 @@ export class EventTable {
     this.#button.addEventListener('click', () => {
       const wasPressed = this.#button.getAttribute('aria-pressed') === 'true'
       this.#button.setAttribute('aria-pressed', String(!wasPressed))
-      if (wasPressed) this.#resume('you paused it')
-      else this.#pause('you paused it')
+      if (wasPressed) this.#resume(BY_BUTTON)
+      else this.#pause(BY_BUTTON)
     })
   }
 
   add(event) {
-    if (this.#reasons.size === 0) return this.#insert(event)
+    if (!this.#isPaused) return this.#insert(event)
     this.#missed += 1
     this.#waiting.push(event)
     if (this.#waiting.length > MOST_ROWS) this.#waiting.shift()
@@ -48,8 +49,16 @@ export class EventTable {
     this.#rows.replaceChildren()
     this.#waiting = []
     this.#missed = 0
+    this.#button.setAttribute('aria-pressed', 'false')
+    this.#reasons.delete(BY_BUTTON)
+    this.#showState()
     this.#showWaiting()
     byId('no-rows').hidden = false
+  }
+
+  /** An empty table has nothing yet that could move away, so only the button holds it. */
+  get #isPaused() {
+    return this.#reasons.has(BY_BUTTON) || (this.#reasons.size > 0 && this.#rows.children.length > 0)
   }
 
   #insert({ name, payload, at }) {
@@ -57,13 +66,14 @@ export class EventTable {
       el(
         'tr',
         {},
-        el('td', { className: 'time' }, timeOf(at)),
+        el('td', { className: 'time' }, ...breakable(timeOf(at))),
         el('td', { className: 'name' }, ...breakable(name)),
         el('td', { className: 'payload' }, ...fieldsOf(payload).flatMap((pair) => [pair, ' '])),
       ),
     )
     if (this.#rows.children.length > MOST_ROWS) this.#rows.lastChild.remove()
     byId('no-rows').hidden = true
+    if (this.#rows.children.length === 1) this.#showState()
   }
 
   #pause(reason) {
@@ -74,7 +84,7 @@ export class EventTable {
   #resume(reason) {
     if (!this.#reasons.delete(reason)) return
     this.#showState()
-    if (this.#reasons.size > 0) return
+    if (this.#isPaused) return
     for (const event of this.#waiting.splice(0)) this.#insert(event)
     this.#missed = 0
     this.#showWaiting()
@@ -82,15 +92,20 @@ export class EventTable {
 
   #showState() {
     const [reason] = this.#reasons
-    byId('pause-state').textContent = reason ? `Paused, as ${reason}.` : ''
+    byId('pause-state').textContent = this.#isPaused ? `Paused, as ${reason}.` : ''
   }
 
   #showWaiting() {
-    byId('pause-waiting').textContent = this.#missed === 0 ? '' : `${plural(this.#missed, 'event')} waiting.`
+    byId('pause-waiting').textContent =
+      this.#missed > MOST_ROWS
+        ? `${grouped(this.#missed)} new events; the last ${MOST_ROWS} will be shown.`
+        : this.#missed > 0
+          ? `${plural(this.#missed, 'event')} waiting.`
+          : ''
   }
 }
 
-/** A name that may break after a dot, which a narrow screen needs. */
-function breakable(name) {
-  return name.split(/(?<=\.)/).flatMap((part) => [part, el('wbr')])
+/** A text that may break after a dot, which a narrow screen needs. */
+function breakable(text) {
+  return text.split(/(?<=\.)/).flatMap((part) => [part, el('wbr')])
 }

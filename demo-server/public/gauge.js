@@ -3,16 +3,26 @@ import { byId, el, plural } from './dom.js'
 /** More slots than this are drawn as one bar. */
 const MOST_PIECES = 20
 
+let seenAt
+
 /** Shows the used slots of this user against the cap: those of this page, and those held elsewhere; and who counts them. */
 export function showGauge({ used, cap, shared, pid, port }, usedHere) {
   const elsewhere = Math.max(0, used - usedHere)
   const here = used - elsewhere
   const gauge = byId('gauge')
   const isCapped = cap !== null && cap > 0
+  seenAt = new Date()
+  byId('gauge-age').textContent = ''
+  byId('gauge-box').classList.remove('old')
   gauge.hidden = !isCapped
   const total = cap === null ? plural(used, 'slot') : `${used} of ${plural(cap, 'slot')}`
-  const whose = used === 0 ? '' : `: ${here} by this page, ${elsewhere} elsewhere`
-  byId('gauge-text').textContent = `${total} used${whose}.${cap === null ? ' There is no cap.' : ''}`
+  byId('gauge-text').replaceChildren(
+    `${total} used`,
+    ...(used === 0
+      ? []
+      : [': ', legend('here', `${here} by this page`), ', ', legend('elsewhere', `${elsewhere} elsewhere`)]),
+    cap === null ? '. There is no cap.' : '.',
+  )
   byId('process').textContent = `Process ${pid} on port ${port} answers. ${
     shared ? 'Slots are counted over all processes on the same Redis.' : 'It counts slots by itself.'
   }`
@@ -21,7 +31,6 @@ export function showGauge({ used, cap, shared, pid, port }, usedHere) {
   gauge.setAttribute('aria-valuemax', cap)
   gauge.setAttribute('aria-valuenow', Math.min(used, cap))
   gauge.setAttribute('aria-valuetext', `${used} of ${cap} slots used`)
-  gauge.classList.toggle('full', used >= cap)
   const pieces = Math.min(cap, MOST_PIECES)
   while (gauge.children.length < pieces) gauge.append(el('span'))
   while (gauge.children.length > pieces) gauge.lastChild.remove()
@@ -30,4 +39,15 @@ export function showGauge({ used, cap, shared, pid, port }, usedHere) {
     const upTo = ((index + 1) * cap) / pieces
     piece.className = upTo <= here ? 'here' : upTo <= used ? 'elsewhere' : ''
   }
+}
+
+/** Says that what the gauge shows may be true no more. */
+export function dateGauge() {
+  if (!seenAt) return
+  byId('gauge-age').textContent = `As of ${seenAt.toLocaleTimeString('en-GB')}.`
+  byId('gauge-box').classList.add('old')
+}
+
+function legend(kind, text) {
+  return el('span', { className: 'legend' }, el('span', { className: `swatch ${kind}` }), text)
 }

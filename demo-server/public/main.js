@@ -1,8 +1,9 @@
-import { call, Refusal, Starved } from './api.js'
+import { CALL_TIMEOUT_MS, call, Refusal } from './api.js'
 import { FOR_STREAMS, hasFreeConnection, reserveConnection } from './connections.js'
 import { announce, byId, el, showFieldError } from './dom.js'
 import { EventTable } from './event-table.js'
-import { showGauge } from './gauge.js'
+import { dateGauge, showGauge } from './gauge.js'
+import { pressOnce } from './press-once.js'
 import { Question } from './question.js'
 import { StreamCard } from './stream-card.js'
 import { showWithheld } from './withheld.js'
@@ -14,9 +15,10 @@ const LOOK_AFTER_MS = 60
 /** Who is logged in: `{ name, role, events }`, or undefined. */
 let caller
 let cards = []
+/** The card whose events the table shows. */
+let followed
 /** Cards for which a connection is being reserved: a second click must not open a second stream. */
 const reserving = new Set()
-let lastNumber = 0
 let lookTimer
 let lastLook = 0
 /** Counts logins and logouts: what was asked before one says nothing of who is here after it. */
@@ -27,8 +29,11 @@ const table = new EventTable()
 const question = new Question({
   reserve,
   onChange: lookSoon,
-  onStarved: () => explainConnections('The answer would take the sixth.'),
+  onStarved: () => explainConnections('The answer took the last connection, so the page stopped it.'),
 })
+/** Between the tabs, which share one login: a hidden one does not look by itself. */
+const channel = new BroadcastChannel('login')
+channel.addEventListener('message', () => look())
 
 // --- logging in and out
 
@@ -46,6 +51,7 @@ byId('login-form').addEventListener('submit', async (event) => {
   showFieldError(field)
   isLeaving = false
   logins += 1
+  channel.postMessage('login')
   await look()
 })
 
@@ -73,7 +79,6 @@ function enter(seen) {
 function leave() {
   for (const card of cards) card.close()
   cards = []
-  lastNumber = 0
   byId('cards').replaceChildren()
   question.clear()
   table.clear()
@@ -82,12 +87,14 @@ function leave() {
 }
 
 function showView(isLoggedIn) {
-  const before = byId('board').hidden ? byId('login').hidden : false
+  const isFirst = !byId('loading').hidden
+  byId('loading').hidden = true
   byId('caller').hidden = !isLoggedIn
   byId('board').hidden = !isLoggedIn
+  byId('process').hidden = !isLoggedIn
   byId('login').hidden = isLoggedIn
   // What had the focus is gone. Not at the first view, where nothing had it.
-  if (!before) (isLoggedIn ? byId('open-stream') : byId('name')).focus()
+  if (!isFirst) (isLoggedIn ? byId('open-stream') : byId('name')).focus()
 }
 
 // --- the gauge: one short call a second, as a stream of its own would take a slot and a connection
@@ -98,6 +105,7 @@ async function look() {
     if (isLeaving) {
       await call('logout', { method: 'POST', body: {} })
       isLeaving = false
+      channel.postMessage('logout')
     }
     const usedHere = slotsHere()
     lastLook += 1
@@ -113,7 +121,10 @@ async function look() {
       if (before) showNotice('login', ...changedBy(`Another tab logged in as ${seen.name}`, before))
     }
     // An answer that a newer look has overtaken would turn the gauge back.
-    if (number === lastLook) showGauge(seen, Math.min(usedHere, slotsHere()))
+    if (number === lastLook) {
+      showGauge(seen, Math.min(usedHere, slotsHere()))
+      for (const card of cards) card.markFree(seen.cap === null || seen.used < seen.cap)
+    }
     hideNotice('call')
     await hideNoticeOfConnections()
     return seen
@@ -126,7 +137,7 @@ async function look() {
       }
       hideNotice('call')
       if (before) showNotice('login', ...changedBy('You are logged out', before))
-    } else explain(error)
+    } else await explain(error)
     return undefined
   } finally {
     clearTimeout(lookTimer)
@@ -158,9 +169,9 @@ function slotsHere() {
 
 byId('open-stream').addEventListener('click', () => openStream())
 
-async function openStream(again) {
+async function openStream(again = cards.find(({ state }) => state === 'refused')) {
   const owner = caller
-  if (!owner || reserving.has(again)) return
+  if (!owner || reserving.has(again) || again?.isActive) return
   if (again) reserving.add(again)
   const release = await reserve().finally(() => reserving.delete(again))
   // Much may have happened meanwhile: a logout, another login, the card removed.
@@ -171,24 +182,37 @@ async function openStream(again) {
 }
 
 function addCard() {
-  lastNumber += 1
-  const card = new StreamCard(lastNumber, caller.events, openStream)
+  const card = new StreamCard((cards.at(-1)?.number ?? 0) + 1, caller.events, openStream)
+  let isNew = true
   card.addEventListener('state', () => {
-    lookSoon()
+    // Of many fast clicks beyond the cap, one refusal says all.
+    if (
+      isNew &&
+      card.state === 'refused' &&
+      cards.some((other) => other !== card && other.state === 'refused')
+    ) {
+      removeCard(card)
+    }
+    isNew &&= card.state === 'connecting'
+    // A stream that came back may be of another user by now, and a hidden tab would not look by itself.
+    if (card.state === 'open') look()
+    else lookSoon()
     showFollowed()
     if (card.state === 'closed') hideNotice('stream')
   })
   card.addEventListener('event', ({ detail }) => {
-    if (card !== followed()) return
+    if (card !== followed) return
     if (detail.name === 'events.withheld') showWithheld(card, caller.role)
     else table.add(detail)
   })
-  card.addEventListener('starved', () => explainConnections('The next stream would take the sixth.'))
+  card.addEventListener('starved', () =>
+    explainConnections('A slot was free after all, but no connection was.'),
+  )
   card.addEventListener('remove', () => {
-    cards = cards.filter((other) => other !== card)
-    card.element.remove()
-    showFollowed()
-    byId('open-stream').focus()
+    const index = cards.indexOf(card)
+    removeCard(card)
+    const neighbour = cards[index] ?? cards.at(-1) ?? byId('open-stream')
+    neighbour.focus({ preventScroll: true })
   })
   cards.push(card)
   byId('cards').append(card.element)
@@ -196,19 +220,22 @@ function addCard() {
   return card
 }
 
-/** The stream whose events the table shows: the oldest that is open, as each brings the same. */
-function followed() {
-  return cards.find(({ state }) => state === 'open')
+function removeCard(card) {
+  card.close()
+  cards = cards.filter((other) => other !== card)
+  card.element.remove()
+  showFollowed()
 }
 
+/** The table goes on with the same stream while that is open, and then with any, as each brings the same. */
 function showFollowed() {
   if (!caller) return
-  const card = followed()
+  if (followed?.state !== 'open') followed = cards.find(({ state }) => state === 'open')
   byId('no-cards').hidden = cards.length > 0
-  byId('followed').textContent = card
-    ? `Of stream ${card.number}, with all that ${caller.role === 'admin' ? 'an admin' : 'a viewer'} gets of each event.`
+  byId('followed').textContent = followed
+    ? `Of stream ${followed.number}, with all that ${caller.role === 'admin' ? 'an admin' : 'a viewer'} gets of each event.`
     : 'Open a stream to see them.'
-  showWithheld(card, caller.role)
+  showWithheld(followed, caller.role)
 }
 
 setInterval(() => {
@@ -229,7 +256,7 @@ async function reserve() {
   if (seen.cap !== null && seen.used >= seen.cap) return null
   explainConnections(
     seen.cap === null
-      ? ''
+      ? 'The server has no cap.'
       : `The server would allow another stream: ${seen.used} of ${seen.cap} slots are used.`,
   )
   return undefined
@@ -237,11 +264,19 @@ async function reserve() {
 
 // --- what to say when something does not work
 
-function explain(error) {
-  if (error instanceof Starved) {
-    explainConnections('A call of this page has just got no answer in 3 seconds.', 'call')
-  } else if (error instanceof Refusal) {
+async function explain(error) {
+  const seconds = CALL_TIMEOUT_MS / 1000
+  dateGauge()
+  if (error instanceof Refusal) {
     showNotice('call', 'The server refused', error.message)
+  } else if (error.name === 'TimeoutError' && !(await hasFreeConnection())) {
+    explainConnections(`A call of this page has just got no answer in ${seconds} seconds.`, 'call')
+  } else if (error.name === 'TimeoutError') {
+    showNotice(
+      'call',
+      `The server has not answered for ${seconds} seconds`,
+      'It may be busy, or something else in this browser may hold all six connections to it. The page goes on trying.',
+    )
   } else {
     showNotice('call', 'The server does not answer', 'Is it still running? The page goes on trying.')
   }
@@ -251,7 +286,7 @@ function explainConnections(first, about = 'stream') {
   showNotice(
     about,
     'The browser has run out of connections',
-    `${first} But over HTTP/1.1 a browser opens at most six connections to a server, over all its tabs. ${FOR_STREAMS} ` +
+    `${first} Over HTTP/1.1 a browser opens at most six connections to a server, over all its tabs. ${FOR_STREAMS} ` +
       'may hold streams; the sixth is left for short calls such as the gauge. If a stream took that too, this page ' +
       'would hang without any error. Close a stream, here or in another tab. Over HTTP/2 there is no such limit.',
   )
@@ -259,9 +294,11 @@ function explainConnections(first, about = 'stream') {
 
 function showNotice(about, title, text) {
   const notice = byId('notice')
-  // The same again would be read out again.
-  if (!notice.hidden && notice.dataset.about === about && byId('notice-text').textContent === title + text)
+  // The same again would be read out again. To a click it is the answer, so it takes the focus to be seen.
+  if (!notice.hidden && notice.dataset.about === about && byId('notice-text').textContent === title + text) {
+    if (about === 'stream') notice.focus()
     return
+  }
   notice.dataset.about = about
   byId('notice-text').replaceChildren(el('h2', {}, title), el('p', {}, text))
   notice.hidden = false
@@ -271,22 +308,27 @@ function showNotice(about, title, text) {
 function hideNotice(about) {
   const notice = byId('notice')
   if (about && notice.dataset.about !== about) return
+  if (notice.contains(document.activeElement)) beforeNotice?.focus({ preventScroll: true })
   notice.hidden = true
   delete notice.dataset.about
 }
+
+/** What had the focus before the notice had it. */
+let beforeNotice
+byId('notice').addEventListener('focusin', ({ currentTarget, relatedTarget }) => {
+  if (!currentTarget.contains(relatedTarget)) beforeNotice = relatedTarget
+})
 
 /** Another tab may have given a connection back. */
 async function hideNoticeOfConnections() {
   if (byId('notice').dataset.about === 'stream' && (await hasFreeConnection())) hideNotice('stream')
 }
 
-byId('notice-dismiss').addEventListener('click', () => {
-  hideNotice()
-  if (caller) byId('open-stream').focus()
-})
+byId('notice-dismiss').addEventListener('click', () => hideNotice())
 
 document.addEventListener('visibilitychange', () => {
   if (!document.hidden && caller) lookSoon()
 })
 
+pressOnce()
 look()

@@ -7,11 +7,17 @@ export function fieldsOf(payload) {
   )
 }
 
-/** The values of a payload in one line. */
-export function summaryOf(payload) {
-  return Object.values(payload ?? {})
-    .map(textOf)
-    .join(' · ')
+const SUMMARIES = {
+  'request.seen': ({ method, path, status }) => `${method} ${path} ${status}`,
+  'request.detail': ({ path, bytesSent }) => `${path} ${bytesSent} bytes`,
+  'process.load': ({ cpuPercent }) => `cpu ${cpuPercent} %`,
+  'answer.ended': ({ tokens, of }) => `${tokens} of ${of} tokens`,
+  'events.dropped': ({ count }) => `${count} dropped`,
+}
+
+/** What tells most of a payload, short enough for a line of a card. */
+export function summaryOf(name, payload) {
+  return SUMMARIES[name]?.(payload) ?? ''
 }
 
 function textOf(value) {

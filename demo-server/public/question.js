@@ -3,7 +3,8 @@ import { byId, plural, showFieldError } from './dom.js'
 import { describeRefusal } from './refusal.js'
 import { SseParser } from './sse-parser.js'
 
-const NO_COMING_BACK = 'An answer came without its last word: the connection was lost.'
+const MOST_CHARACTERS = 300
+const LOST = 'The connection was lost before the last word.'
 
 /** Asks, shows the answer as it comes, and stops it. */
 export class Question {
@@ -31,6 +32,11 @@ export class Question {
       event.preventDefault()
       if (!this.#controller) this.#run()
     })
+    this.#field.addEventListener('keydown', (event) => {
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
+      event.preventDefault()
+      this.#field.form.requestSubmit()
+    })
     this.#stop.addEventListener('click', () => this.stop())
   }
 
@@ -55,6 +61,9 @@ export class Question {
   }
 
   async #run() {
+    const question = this.#field.value.trim()
+    const mistake = mistakeIn(question)
+    if (mistake) return showFieldError(this.#field, mistake)
     this.clear()
     const run = this.#runs
     const controller = new AbortController()
@@ -71,7 +80,7 @@ export class Question {
       const response = await fetch('ask', {
         method: 'POST',
         headers: { 'Content-Type': 'application/json' },
-        body: JSON.stringify({ question: this.#field.value }),
+        body: JSON.stringify({ question }),
         signal: controller.signal,
       })
       if (!response.ok) throw await Refusal.from(response)
@@ -82,9 +91,9 @@ export class Question {
         controller.abort()
       }
       const isComplete = await this.#read(response.body)
-      this.#state.textContent = isComplete ? 'The answer is complete.' : NO_COMING_BACK
+      this.#state.textContent = isComplete ? 'The answer is complete.' : LOST
     } catch (error) {
-      if (!controller.signal.aborted) this.#showFailure(error)
+      if (!controller.signal.aborted) this.#showFailure(error, answerId)
     } finally {
       release?.()
       this.#end()
@@ -113,29 +122,24 @@ export class Question {
     this.#answer.hidden = false
     this.#answer.setAttribute('aria-busy', 'true')
     this.#state.textContent = 'Answering…'
-    this.#stop.hidden = false
-    if (document.activeElement === this.#ask) this.#stop.focus()
-    this.#ask.hidden = true
+    this.#ask.setAttribute('aria-disabled', 'true')
+    this.#stop.removeAttribute('aria-disabled')
   }
 
   #end() {
     this.#controller = undefined
     this.#answer.removeAttribute('aria-busy')
-    this.#ask.hidden = false
-    if (document.activeElement === this.#stop) this.#ask.focus()
-    this.#stop.hidden = true
+    this.#ask.removeAttribute('aria-disabled')
+    this.#stop.setAttribute('aria-disabled', 'true')
     this.onChange()
   }
 
-  #showFailure(error) {
+  #showFailure(error, answerId) {
     this.#answer.hidden = this.#tokens === 0
-    this.#state.textContent = ''
-    if (!(error instanceof Refusal)) this.#state.textContent = 'The connection was lost.'
-    else if (error.status === 400) showFieldError(this.#field, error.message)
-    else {
+    if (error instanceof Refusal) {
       this.#state.textContent = 'Refused.'
       byId('answer-refusal').replaceChildren(...describeRefusal(error))
-    }
+    } else this.#state.textContent = answerId ? LOST : 'There was no connection to the server.'
   }
 
   /** What the server says of the answer that was left: only it knows whether the work ended. */
@@ -163,6 +167,12 @@ export class Question {
     }
     this.#state.textContent = 'Stopped. The server did not say what became of its work.'
   }
+}
+
+function mistakeIn(question) {
+  if (question === '') return 'Type a question first.'
+  if (question.length <= MOST_CHARACTERS) return undefined
+  return `A question has at most ${MOST_CHARACTERS} characters, and this one has ${question.length}.`
 }
 
 /** The body as text. Not every browser can iterate over a ReadableStream. */

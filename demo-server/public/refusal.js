@@ -1,4 +1,4 @@
-import { el, plural } from './dom.js'
+import { el, plural, timeOf } from './dom.js'
 
 /**
  * `RateLimit-Policy: "sse";q=5;qu="concurrent-requests"` and `RateLimit: "sse";r=0` in words, or undefined if
@@ -9,16 +9,24 @@ function policyInWords(headers) {
     /^"([^"]*)";q=(\d+);qu="concurrent-requests"/.exec(headers.get('RateLimit-Policy')) ?? []
   if (!quota) return undefined
   const [, rest] = /;r=(\d+)/.exec(headers.get('RateLimit')) ?? []
-  const left = rest === undefined ? '' : `; ${Number(rest) === 0 ? 'none' : rest} left`
-  return `Policy ${name}: ${plural(Number(quota), 'stream')} open at once${left}.`
+  const free = rest === undefined ? '' : `; ${rest} ${rest === '1' ? 'is' : 'are'} free`
+  return quota === '0'
+    ? `Policy "${name}": no stream may be open.`
+    : `Policy "${name}": at most ${plural(Number(quota), 'stream')} open at once per user${free}.`
 }
 
-/** A refusal as it came: the status, the policy in words, the header behind them and the body. */
+/** A refusal as it came just now: the status, the policy in words, the header behind them and the body. */
 export function describeRefusal(refusal) {
   const { status, statusText, headers, body, problem } = refusal
   const policy = policyInWords(headers)
   return [
-    el('p', { className: 'status-line' }, `${status} ${statusText}`),
+    el(
+      'p',
+      {},
+      el('strong', { className: 'status' }, `${status} ${statusText}`),
+      ' ',
+      el('span', { className: 'muted' }, `at ${timeOf(new Date())}`),
+    ),
     ...(policy ? [el('p', {}, policy)] : []),
     ...['RateLimit-Policy', 'RateLimit', 'Retry-After', 'Content-Type']
       .filter((name) => headers.get(name))

@@ -1,5 +1,5 @@
 import { CALL_TIMEOUT_MS, Refusal } from './api.js'
-import { announce, el, timeOf } from './dom.js'
+import { announce, el, grouped, timeOf } from './dom.js'
 import { summaryOf } from './payload.js'
 import { describeRefusal } from './refusal.js'
 
@@ -12,6 +12,7 @@ const STATES = {
 }
 const LAST_EVENTS = 3
 const RATE_WINDOW_MS = 5000
+const DRAW_EVERY_MS = 250
 
 /** One stream: an EventSource, and the card that shows how it fares. Fires 'state', 'event' and 'remove'. */
 export class StreamCard extends EventTarget {
@@ -22,24 +23,32 @@ export class StreamCard extends EventTarget {
   #asking
   #names
   #openedAt = 0
+  /** Whether it was opened by a click that no slot was granted for yet. */
+  #isWanted = false
   #arrivals = []
+  #recent = []
+  #drawing
   #count = 0
   #badge = el('span', { className: 'badge' })
   #note = el('p', { className: 'note' })
   #rate = el('p', { className: 'rate' })
   #last = el('ol', { className: 'last' })
   #details = el('div', { className: 'refusal' })
-  #toggle = el('button', { type: 'button' })
+  #free = el('span', { className: 'free', hidden: true }, 'A slot is free now.')
+  // Buttons of opposite actions have places of their own, or a double click would undo what it did.
+  #close = el('button', { type: 'button' })
+  #open = el('button', { type: 'button', className: 'again' })
   #remove = el('button', { type: 'button' })
 
-  /** @param onToggle called when the stream is wanted again; whoever is called decides whether it may open. */
-  constructor(number, names, onToggle) {
+  /** @param onOpen called when the stream is wanted again; whoever is called decides whether it may open. */
+  constructor(number, names, onOpen) {
     super()
     this.number = number
     this.#names = names
     const heading = el('h3', { id: `stream-${number}` }, `Stream ${number}`)
     this.#last.setAttribute('aria-label', `Last events of stream ${number}`)
-    this.#remove.append('Remove', el('span', { className: 'visually-hidden' }, ` stream ${number}`))
+    this.#name(this.#close, 'Close')
+    this.#name(this.#remove, 'Remove')
     this.element = el(
       'li',
       {},
@@ -51,15 +60,13 @@ export class StreamCard extends EventTarget {
         this.#note,
         this.#last,
         this.#details,
-        el('p', { className: 'buttons' }, this.#toggle, this.#remove),
+        el('p', { className: 'buttons' }, this.#close, this.#free, this.#open, this.#remove),
       ),
     )
     this.element.firstChild.setAttribute('aria-labelledby', heading.id)
-    this.#toggle.addEventListener('click', () => (this.isActive ? this.close() : onToggle(this)))
-    this.#remove.addEventListener('click', () => {
-      this.#asking?.abort()
-      this.dispatchEvent(new Event('remove'))
-    })
+    this.#close.addEventListener('click', () => this.close())
+    this.#open.addEventListener('click', () => onOpen(this))
+    this.#remove.addEventListener('click', () => this.dispatchEvent(new Event('remove')))
     this.#show('closed', 'Not opened yet.')
   }
 
@@ -72,9 +79,12 @@ export class StreamCard extends EventTarget {
   open(release) {
     this.#asking?.abort()
     this.#release = release
+    this.#isWanted = true
     this.#arrivals = []
+    this.#recent = []
     this.#count = 0
-    this.#last.replaceChildren()
+    this.#details.classList.add('old')
+    this.#draw()
     this.#show('connecting')
     const source = new EventSource('events')
     this.#source = source
@@ -83,58 +93,92 @@ export class StreamCard extends EventTarget {
     for (const name of this.#names) source.addEventListener(name, (message) => this.#onEvent(name, message))
   }
 
-  close(note = 'You closed it, and its slot is free again.') {
+  close(note = 'You closed it.') {
     this.#end('closed', note)
   }
 
-  /** Shows the rate, which falls also when nothing comes. */
-  tick(now = performance.now()) {
-    if (this.state !== 'open') return
+  focus() {
+    const button = this.#close.hidden ? this.#open : this.#close
+    button.focus({ preventScroll: true })
+  }
+
+  /** The rate falls also when nothing comes. */
+  tick() {
+    if (this.state === 'open') this.#draw()
+  }
+
+  /** Marks one that was refused and would not be now. */
+  markFree(isFree) {
+    const isMarked = isFree && this.state === 'refused'
+    if (isMarked && this.#free.hidden) announce(`A slot is free for stream ${this.number}`)
+    this.#free.hidden = !isMarked
+    this.#open.classList.toggle('primary', isMarked)
+  }
+
+  #draw() {
+    clearTimeout(this.#drawing)
+    this.#drawing = undefined
+    const now = performance.now()
     this.#arrivals = this.#arrivals.filter((at) => now - at <= RATE_WINDOW_MS)
     const seconds = Math.min(RATE_WINDOW_MS, Math.max(1000, now - this.#openedAt)) / 1000
     const perSecond = (this.#arrivals.length / seconds).toFixed(1)
     this.#rate.replaceChildren(
       el('strong', {}, perSecond),
       ' events/s',
-      el('span', { className: 'muted' }, `, ${this.#count} in all`),
+      el('span', { className: 'muted' }, `, ${grouped(this.#count)} in all`),
+    )
+    this.#last.replaceChildren(
+      ...this.#recent.map(({ at, name, payload }) =>
+        el(
+          'li',
+          { title: `${timeOf(at)} ${name} ${JSON.stringify(payload)}` },
+          el('strong', {}, name),
+          ` ${summaryOf(name, payload)}`,
+        ),
+      ),
     )
   }
 
   #onOpen() {
     if (!this.#release) {
-      this.close('The browser has no connection to spare for it, so the page closed it again.')
+      this.close('The page closed it again, as it took the last connection.')
       this.dispatchEvent(new Event('starved'))
       return
     }
     this.#openedAt = performance.now()
+    this.#isWanted = false
     this.withheld = { count: 0 }
+    this.#draw()
     this.#show('open')
-    this.tick()
   }
 
   #onError() {
     // CONNECTING: the connection broke or ended, and EventSource has set its timer. CLOSED: it has given up.
     if (this.#source.readyState === EventSource.CONNECTING) {
-      this.#show('waiting', 'The connection was lost. EventSource comes back by itself in about 2 seconds.')
+      this.#show(
+        'waiting',
+        this.#isWanted
+          ? 'There is no connection to the server yet. EventSource tries again by itself.'
+          : 'The connection was lost. EventSource comes back by itself in about 2 seconds.',
+      )
       return
     }
-    this.#end('refused', 'Refused. Asking why…')
-    this.#askWhy(this.#source)
+    this.#end('refused', this.#details.hasChildNodes() ? '' : 'Refused. Asking why…')
+    if (this.state === 'refused') this.#askWhy(this.#source)
   }
 
   #onEvent(name, { data }) {
-    const payload = JSON.parse(data)
+    const event = { name, payload: JSON.parse(data), at: new Date() }
     if (name === 'events.withheld') {
       // About the stream and not part of it: it is neither counted nor listed.
-      this.withheld = payload
+      this.withheld = event.payload
     } else {
       this.#arrivals.push(performance.now())
       this.#count += 1
-      const time = el('span', { className: 'muted' }, timeOf(new Date()))
-      this.#last.prepend(el('li', {}, time, ' ', el('strong', {}, name), ' ', summaryOf(payload)))
-      if (this.#last.children.length > LAST_EVENTS) this.#last.lastChild.remove()
+      this.#recent = [event, ...this.#recent].slice(0, LAST_EVENTS)
+      this.#drawing ??= setTimeout(() => this.#draw(), DRAW_EVERY_MS)
     }
-    this.dispatchEvent(new CustomEvent('event', { detail: { name, payload, at: new Date() } }))
+    this.dispatchEvent(new CustomEvent('event', { detail: event }))
   }
 
   /** EventSource keeps the answer to itself, so the page asks the same with fetch and shows what comes. */
@@ -173,7 +217,9 @@ export class StreamCard extends EventTarget {
     }
     if (this.#source !== source || this.state !== 'refused') return
     this.#show('refused')
+    this.#details.classList.remove('old')
     this.#details.replaceChildren(...details)
+    if (this.#isWanted) this.element.scrollIntoView({ block: 'nearest' })
   }
 
   #end(state, note) {
@@ -191,16 +237,29 @@ export class StreamCard extends EventTarget {
     this.#badge.dataset.state = state
     this.#note.textContent = note
     this.#note.hidden = note === ''
+    // What was refused last stays in view until the next outcome is known, or the card would flicker.
+    if (state !== 'refused' && state !== 'connecting') this.#details.replaceChildren()
+    const isOfRefusal = state === 'refused' || this.#details.hasChildNodes()
     this.#rate.hidden = state !== 'open'
-    this.#last.hidden = state === 'refused'
-    this.#details.replaceChildren()
-    this.#remove.hidden = this.isActive
-    const verb = this.isActive ? 'Close' : state === 'refused' ? 'Try again' : 'Open again'
-    // One button that changes its name, so that the keyboard's focus stays where it is.
-    this.#toggle.replaceChildren(verb, el('span', { className: 'visually-hidden' }, ` stream ${this.number}`))
+    this.#last.hidden = isOfRefusal
+    this.#name(this.#open, isOfRefusal ? 'Try again' : 'Open again')
+    this.#showButtons(this.isActive && !isOfRefusal)
+    this.markFree(false)
     if (!changed) return
     announce(`Stream ${this.number}: ${STATES[state].toLowerCase()}`)
     this.dispatchEvent(new Event('state'))
+  }
+
+  #showButtons(isToClose) {
+    const hadFocus = [this.#close, this.#open].includes(document.activeElement)
+    this.#close.hidden = !isToClose
+    this.#open.hidden = isToClose
+    this.#remove.hidden = isToClose
+    if (hadFocus) this.focus()
+  }
+
+  #name(button, verb) {
+    button.replaceChildren(verb, el('span', { className: 'visually-hidden' }, ` stream ${this.number}`))
   }
 
   /** For the gauge: how many slots it takes. */
