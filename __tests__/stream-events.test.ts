@@ -847,6 +847,7 @@ describe('when the application ends it', () => {
     const { url, outcome } = await stream(source.start, { signal: controller.signal, end: 'final' })
     const client = await open(url)
     await source.give(n(1))
+    await client.until(({ events }) => events.length === 1)
     controller.abort()
     await client.over
     expect([client.response.complete, data(client), client.retries]).toEqual([true, [1], [2147483647]])

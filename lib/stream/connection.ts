@@ -44,6 +44,7 @@ export class GuardedConnection extends Connection {
   #opened = false
   #endedBy: ConnectionEnd | undefined
   #ended = false
+  #handedOver = false
 
   /**
    * Sends the head, unless the client has left already; to a HEAD that is the whole answer.
@@ -55,7 +56,12 @@ export class GuardedConnection extends Connection {
     this.#req = req
     this.#res = res
     this.#maxPushedBytes = options.maxPushedBytes
-    this.#stallWatch = new StallWatch(res, options.stallTimeoutMs, () => this.#cut())
+    this.#stallWatch = new StallWatch(
+      res,
+      options.stallTimeoutMs,
+      () => this.#cut(),
+      () => this.#ended && !res.writableEnded,
+    )
     this.#outbox = new Outbox(
       res,
       () => this.writable,
@@ -68,7 +74,7 @@ export class GuardedConnection extends Connection {
     this.response = { status: 200 } as Response
 
     if (isResponseOver(req, res)) {
-      this.#endedBy = streamEndOf(res) ?? 'client'
+      this.#endedBy = this.#findReason()
       return
     }
     writeStreamHead(res, options.headers)
@@ -79,24 +85,27 @@ export class GuardedConnection extends Connection {
     }
     readBody(req)
     this.#takeOverEnd()
+    // A socket that is destroyed reports every write as done, and `writableFinished` believes it.
+    res.once('finish', () => {
+      this.#handedOver = !req.socket.destroyed
+    })
     onResponseClose(req, res, () => this.#close())
     onStreamEnd(res, () => this.end())
   }
 
   /** Whether a write would still reach the wire. */
   get writable(): boolean {
-    const res = this.#res
-    return this.#endedBy === undefined && !this.#ended && !res.writableEnded && !res.destroyed
+    return this.#endedBy === undefined && !this.#ended && !isResponseOver(this.#req, this.#res)
   }
 
   /** Why nothing can be written any more; undefined while something can. */
   get endedBy(): ConnectionEnd | undefined {
-    return this.#endedBy ?? (this.writable ? undefined : (streamEndOf(this.#res) ?? 'aborted'))
+    return this.#endedBy ?? (this.writable ? undefined : this.#findReason())
   }
 
   /** Whether everything that was written, and the end of the response, was handed to the operating system. */
   get finished(): boolean {
-    return this.#res.writableFinished
+    return this.#handedOver
   }
 
   /** better-sse calls it when the session is ready, but the head is out since the constructor. */
@@ -104,6 +113,8 @@ export class GuardedConnection extends Connection {
 
   /**
    * What better-sse itself writes: comments, `retry`, and whatever is in a raw `EventBuffer`.
+   *
+   * None of it is worth waiting for: to a reader too far behind it is not written.
    *
    * @throws ERR_STREAM_UNCHECKED for anything but comments and `retry`, as nothing can be checked in text.
    */
@@ -114,7 +125,7 @@ export class GuardedConnection extends Connection {
         'An EventBuffer cannot be checked against the whitelist; use session.push or streamEvents instead of batch',
       )
     }
-    this.#outbox.put(text)
+    if (this.#outbox.bytesBehind <= this.#maxPushedBytes) this.#outbox.put(text)
   }
 
   override cleanup(): void {}
@@ -141,10 +152,11 @@ export class GuardedConnection extends Connection {
   /**
    * Writes the text of one frame, for a writer that cannot wait.
    *
-   * @returns whether it was taken; a reader too far behind is cut instead.
+   * @returns whether it was taken: not after the end, and a reader too far behind is cut instead.
    */
   pushFrame(text: string): boolean {
-    if (this.#outbox.waitingBytes > this.#maxPushedBytes) {
+    if (!this.writable) return false
+    if (this.#outbox.bytesBehind > this.#maxPushedBytes) {
       this.#cut()
       return false
     }
@@ -178,8 +190,8 @@ export class GuardedConnection extends Connection {
       ;(ServerResponse.prototype.end as () => void).call(this.#res)
       throw error
     } finally {
-      // Middleware that came later may hold the end back, and those who wait for it must not wait for that.
-      tell(this.#endListeners)
+      // Also here: middleware that came later may hold the end back.
+      this.#announceEnd()
     }
   }
 
@@ -216,10 +228,14 @@ export class GuardedConnection extends Connection {
         this.#ended = wasEnded
         throw error
       }
-      if (!this.#endedBy) this.#stallWatch.arm()
-      tell(this.#endListeners)
+      this.#announceEnd()
       return res
     }
+  }
+
+  #announceEnd(): void {
+    if (!this.#endedBy) this.#stallWatch.arm()
+    tell(this.#endListeners)
   }
 
   /** The socket, not the response: a pipelined response would wait for its turn to be destroyed. */
@@ -229,17 +245,17 @@ export class GuardedConnection extends Connection {
   }
 
   #close(): void {
-    this.#endedBy ??= streamEndOf(this.#res) ?? (this.#leftByClient() ? 'client' : 'aborted')
+    this.#endedBy ??= this.#findReason()
     this.#stallWatch.stop()
     this.#outbox.clear()
     if (this.#opened) this.#tellOver()
   }
 
   /** A client that leaves half-closes its socket or resets it; otherwise it was closed from this side. */
-  #leftByClient(): boolean {
-    if (this.#res.writableFinished) return false
+  #findReason(): ConnectionEnd {
     const { socket } = this.#req
-    return socket.readableEnded || (socket.errored !== null && this.#res.errored === null)
+    const isLeft = socket.readableEnded || (socket.errored !== null && this.#res.errored === null)
+    return streamEndOf(this.#res) ?? (isLeft && socket.destroyed && !this.#handedOver ? 'client' : 'aborted')
   }
 
   #tellOver(): void {

@@ -1,10 +1,11 @@
+import { AsyncResource } from 'node:async_hooks'
 import { streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import { addSharedListener } from '../shared-listener.js'
 import type { ConnectionEnd } from './connection.js'
 import { frameEvent, type WithholdReason } from './frame-event.js'
 import type { Gate, OnWithhold } from './gate.js'
-import { discardSource, type ItemIterator, type StreamSource, startSource } from './stream-source.js'
+import { discardSource, type RunningSource, type StreamSource, startSource } from './stream-source.js'
 import { isTurnOver, laterTurn } from './turns.js'
 
 /**
@@ -44,9 +45,8 @@ export interface PumpOptions {
 /**
  * Takes events from one source to one gate, as fast as the client reads, until either has had enough.
  *
- * The result does not wait for the loop: one that is blocked in an `await` on an idle source stays there, and is
- * collected with the source. So it asks after each `await`, and after each call of the application's code, whether
- * the stream has stopped meanwhile; what arrives then is dropped.
+ * It drives the iterator by hand: `for await` cannot leave one that is blocked. After each `await`, and after each call
+ * of the application's code, it asks whether the stream has stopped meanwhile; what arrives then is dropped.
  */
 export class EventPump {
   readonly #gate: Gate
@@ -55,7 +55,11 @@ export class EventPump {
   readonly #forget: (() => void)[] = []
   readonly #resolve: (result: StreamResult) => void
   readonly #reject: (error: unknown) => void
-  #iterator: ItemIterator | undefined
+  /** The caller's asynchronous context (`AsyncLocalStorage`). Whatever ends the stream may come from another user's. */
+  readonly #context = new AsyncResource('express-sse-guard.stream')
+  readonly #waiter: Waiter = {}
+  #source: RunningSource | undefined
+  #isPulling = false
   #stopped = false
   #sent = 0
   #withheld = 0
@@ -93,22 +97,27 @@ export class EventPump {
   async #pump(source: StreamSource<unknown>): Promise<void> {
     const { connection, projections } = this.#gate
     const { toEvent } = this.#options
-    const iterator = startSource(source, this.#controller)
-    this.#iterator = iterator
+    const running = startSource(source, this.#controller)
+    this.#source = running
     if (this.#stopped) this.#abandonSource()
     let hasFilledTurn = false
     while (!this.#stopped) {
       if (connection.endedBy) return this.#stopOver()
       if (connection.needsDrain || hasFilledTurn || isTurnOver()) {
-        await (connection.needsDrain ? connection.drain() : laterTurn())
+        await (connection.needsDrain ? this.#arrival(connection.drain()) : laterTurn())
         hasFilledTurn = false
         continue
       }
-      const next: unknown = iterator.next()
-      // It ended the stream itself, and could not be returned while it was running.
-      if (this.#stopped) discardSource(iterator)
-      const step = isPromise(next) ? await next : next
-      if (this.#stopped) return dropUnheard(step)
+      this.#isPulling = true
+      const next: unknown = running.iterator.next()
+      this.#isPulling = false
+      if (this.#stopped) {
+        // It ended the stream itself, and could not be returned while it was running.
+        this.#discardSource()
+        return dropUnheard(next)
+      }
+      const step = isPromise(next) ? await this.#arrival(next) : next
+      if (this.#stopped) return
       if (typeof step !== 'object' || step === null) {
         throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
       }
@@ -117,15 +126,15 @@ export class EventPump {
         dropUnheard(step)
         return this.#finish()
       }
-      const item = isPromise(value) ? await value : value
+      const item = isPromise(value) ? await this.#arrival(value) : value
       if (this.#stopped) return
       const event = toEvent ? toEvent(item) : item
       const framing = frameEvent(projections, event)
-      const framed = isPromise(framing) ? await framing : framing
+      const framed = isPromise(framing) ? await this.#arrival(framing) : framing
       // A schema or a getter of the application may have ended it.
-      if (this.#stopped) return
+      if (this.#stopped || !framed) return
       if (typeof framed === 'string') this.#withhold(event, framed)
-      else {
+      else if (connection.writable) {
         hasFilledTurn = connection.writeFrame(framed.text)
         this.#sent += 1
         if (framed.id !== undefined) this.#options.onId(framed.id)
@@ -135,7 +144,8 @@ export class EventPump {
 
   #withhold(event: unknown, why: WithholdReason): void {
     this.#withheld += 1
-    this.#options.onWithhold?.(event, why)
+    const told: unknown = this.#options.onWithhold?.(event, why)
+    if (isPromise(told)) told.then(undefined, (error) => this.#fail(error))
     if (this.#options.strict) throw withheldInStrict(event, why)
   }
 
@@ -172,12 +182,31 @@ export class EventPump {
   #stop(): void {
     this.#stopped = true
     for (const forget of this.#forget) forget()
+    this.#waiter.resolve?.(undefined)
+    this.#waiter.resolve = undefined
+    this.#waiter.reject = undefined
   }
 
   #abandonSource(): void {
-    this.#controller.abort()
-    discardSource(this.#iterator)
-    this.#iterator = undefined
+    this.#context.runInAsyncScope(() => {
+      this.#controller.abort()
+      if (!this.#isPulling) this.#discardSource()
+    })
+  }
+
+  #discardSource(): void {
+    const source = this.#source
+    this.#source = undefined
+    source?.discard()
+  }
+
+  /** Waits for a promise, but no longer than the stream lasts: then it is undefined. */
+  #arrival<Value>(value: PromiseLike<Value>): Promise<Value | undefined> {
+    return new Promise((resolve, reject) => {
+      this.#waiter.resolve = resolve as (value: unknown) => void
+      this.#waiter.reject = reject
+      settleLater(this.#waiter, value)
+    })
   }
 
   #endResponse(then: () => void): void {
@@ -194,6 +223,24 @@ export class EventPump {
   #settle(endedBy: StreamResult['endedBy']): void {
     this.#resolve({ sent: this.#sent, withheld: this.#withheld, endedBy })
   }
+}
+
+/** Who waits for a promise of the application's. */
+interface Waiter {
+  resolve?: ((value: unknown) => void) | undefined
+  reject?: ((error: unknown) => void) | undefined
+}
+
+/**
+ * Tells the waiter what comes of a promise. Outside the class, so that a promise which never settles (a generator that
+ * is blocked for ever) holds on to an empty waiter, and not to the pump, its session and its socket.
+ */
+function settleLater(waiter: Waiter, value: PromiseLike<unknown>): void {
+  // Through a promise of our own: somebody else's may call back at once, twice or not in order.
+  Promise.resolve(value).then(
+    (arrived) => (waiter.resolve ? waiter.resolve(arrived) : dropUnheard(arrived)),
+    (error) => waiter.reject?.(error),
+  )
 }
 
 /** What a source gives after the end is nobody's, and neither is its rejection. */

@@ -31,11 +31,13 @@ export function frameEvent(
 ): Framed | Promise<Framed> {
   if (typeof item !== 'object' || item === null) return 'invalid'
   try {
-    const { event, id, data } = item as { event?: unknown; id?: unknown; data?: unknown }
+    const { event } = item as { event?: unknown }
     if (typeof event !== 'string') return 'invalid'
     const project = projections.get(event)
     if (!project) return 'unlisted'
+    const { id } = item as { id?: unknown }
     if (!isId(id)) return 'bad-id'
+    const { data } = item as { data?: unknown }
     const framed = project(data, (kept) => serialise(event, id, kept))
     return isPromise(framed) ? Promise.resolve(framed).catch(() => 'invalid') : framed
   } catch {

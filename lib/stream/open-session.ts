@@ -31,7 +31,7 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
   /**
    * More response headers; undefined leaves out a default one. They win over those of earlier middleware, except
    * that every Set-Cookie is kept and Cache-Control always has `no-transform`. Content-Type, Content-Length,
-   * Content-Encoding, Transfer-Encoding and Connection cannot be given.
+   * Content-Encoding, Transfer-Encoding, Trailer and Connection cannot be given.
    */
   headers?: StreamHeaders | undefined
 

@@ -13,6 +13,8 @@ export class Outbox {
   #drainListeners: (() => void)[] = []
   #text = ''
   #bytes = 0
+  /** The size of the largest write since the client was last up to date. */
+  #largestWrite = 0
   #flushScheduled = false
   #needsDrain = false
 
@@ -41,9 +43,13 @@ export class Outbox {
     return this.#needsDrain || this.#isQueued
   }
 
-  /** How many bytes earlier ticks have left for the client to read. */
-  get waitingBytes(): number {
-    return this.#res.writableLength + (this.#isQueued ? this.#bytes : 0)
+  /**
+   * How many bytes earlier ticks have left for the client to read, without the largest write among them: one large
+   * event, or a snapshot that was pushed at once, does not put a reader behind.
+   */
+  get bytesBehind(): number {
+    const waiting = this.#res.writableLength
+    return Math.max(0, waiting - this.#largestWrite) + (this.#isQueued ? this.#bytes : 0)
   }
 
   put(text: string): void {
@@ -64,8 +70,10 @@ export class Outbox {
   /** As {@link flush}, also before this response has its turn: it is going to end, and no more will come. */
   flushForEnd(): void {
     const text = this.#text
+    const bytes = this.#bytes
     this.clear()
     if (text === '' || !this.#isWritable()) return
+    this.#largestWrite = this.#res.writableLength === 0 ? bytes : Math.max(this.#largestWrite, bytes)
     // Middleware that wraps write may return nothing, which is no "no": 'drain' would not come.
     if (this.#res.write(text) === false || this.#res.writableNeedDrain) this.#awaitDrain()
     this.#onWrite()

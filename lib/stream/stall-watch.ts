@@ -20,6 +20,8 @@ export class StallWatch {
     private readonly res: ServerResponse,
     private readonly stallTimeoutMs: number,
     private readonly onStall: () => void,
+    /** Whether the response was ended, but middleware still holds that back: this is waiting too. */
+    private readonly isEndHeld: () => boolean,
   ) {}
 
   /** Starts watching; call it after every write and end. While it watches already this does nothing. */
@@ -37,7 +39,7 @@ export class StallWatch {
 
   readonly #look = () => {
     const { res } = this
-    if (res.writableLength === 0) return this.stop()
+    if (res.writableLength === 0 && !this.isEndHeld()) return this.stop()
     // A pipelined response whose turn has not come has no socket yet: it waits, but not for its reader.
     const accepted = res.socket ? acceptedBytes(res.socket) : -1
     const stuck = accepted === this.#accepted && accepted !== -1
@@ -60,10 +62,13 @@ interface StreamHandle {
 /**
  * How many bytes the kernel has taken from a socket. No public figure says it: `bytesWritten` counts what is
  * still queued. Node's own socket timeout reads `_handle.writeQueueSize` for the same purpose. Under TLS the
- * handle to ask is that of the TCP socket below: its own queue empties only when a whole write is done.
+ * handle to ask is that of the TCP socket below: its own queue empties only when a whole write is done. A Duplex that
+ * is no socket has neither.
  */
 function acceptedBytes(socket: Socket): number {
   const own = (socket as { _handle?: StreamHandle | null })._handle
   const handle = own?._parent ?? own
-  return (handle?.bytesWritten ?? socket.bytesWritten) - (handle?.writeQueueSize ?? socket.writableLength)
+  return (
+    (handle?.bytesWritten ?? socket.bytesWritten ?? 0) - (handle?.writeQueueSize ?? socket.writableLength)
+  )
 }

@@ -3,7 +3,7 @@ import { badOption } from '../errors.js'
 import { warnOfUnknownOptions } from '../unknown-options.js'
 import { EventPump, type StreamResult } from './event-pump.js'
 import { checkOnWithhold, gateOf, type OnWithhold } from './gate.js'
-import type { StreamSource } from './stream-source.js'
+import { discardSource, type StreamSource } from './stream-source.js'
 
 /** Options of {@link streamEvents}. */
 export interface StreamEventsOptions {
@@ -49,6 +49,7 @@ export async function streamEvents<State>(
   try {
     checkStreamEventsOptions(options)
   } catch (error) {
+    discardSource(source)
     gate.connection.end()
     throw error
   }

@@ -14,11 +14,12 @@ const RESERVED = new Set([
   'content-length',
   'content-encoding',
   'transfer-encoding',
+  'trailer',
   'connection',
 ])
 
 /** What earlier middleware may have said of a body that is not this one. */
-const STALE = ['Content-Length', 'Content-Encoding', 'Content-Range', 'ETag', 'Last-Modified']
+const STALE = ['Content-Length', 'Content-Encoding', 'Content-Range', 'ETag', 'Last-Modified', 'Trailer']
 
 /** better-sse's own defaults, except `Connection`, which Node must decide: the client may have asked to close. */
 const { Connection: _, ...DEFAULTS } = Connection.constants.RESPONSE_HEADERS
@@ -82,7 +83,8 @@ export function writeStreamHead(res: ServerResponse, headers: StreamHeaders): vo
     else res.setHeader(name, value)
   }
   const cacheControl = String(res.getHeader('Cache-Control') ?? 'no-store')
-  if (!/\bno-transform\b/i.test(cacheControl)) res.setHeader('Cache-Control', `${cacheControl}, no-transform`)
+  if (!/(^|,)\s*no-transform\s*(,|$)/i.test(cacheControl))
+    res.setHeader('Cache-Control', `${cacheControl}, no-transform`)
   // Said and not left to Node, which would leave it out for a HEAD and then close the connection, and which
   // stops chunking when the header is removed. An HTTP/1.0 client knows no chunks.
   if (res.useChunkedEncodingByDefault) res.setHeader('Transfer-Encoding', 'chunked')

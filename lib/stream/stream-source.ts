@@ -20,21 +20,32 @@ type Items<Item> = Iterable<Item | PromiseLike<Item>> | AsyncIterable<Item>
  */
 export type StreamSource<Item = StreamEvent> = Items<Item> | ((signal: AbortSignal) => Items<Item>)
 
-/** An iterator of either kind. */
-export type ItemIterator = Iterator<unknown> | AsyncIterator<unknown>
+/** A source that was started. */
+export interface RunningSource {
+  readonly iterator: Pick<Iterator<unknown> | AsyncIterator<unknown>, 'next'>
+  /** Tells it that nobody wants more. */
+  discard(): void
+}
 
 /**
  * Starts a source.
  *
  * @throws TypeError if it is not iterable; and what the source itself throws.
  */
-export function startSource(source: StreamSource<unknown>, controller: AbortController): ItemIterator {
+export function startSource(source: StreamSource<unknown>, controller: AbortController): RunningSource {
   const items: Partial<Iterable<unknown> & AsyncIterable<unknown>> =
     typeof source === 'function' ? source(controller.signal) : source
   // An async function is no source, and the promise it returned must not go unheard if it rejects.
   if (isPromise(items)) items.then(undefined, () => {})
+  // The iterators of a Readable and of a web stream cannot be returned while they wait; the streams can be ended.
+  if (items instanceof ReadableStream) {
+    const reader = items.getReader()
+    return { iterator: { next: () => reader.read() }, discard: () => void reader.cancel().catch(() => {}) }
+  }
   const iterator = items?.[Symbol.asyncIterator]?.() ?? items?.[Symbol.iterator]?.()
-  if (iterator && typeof items === 'object') return iterator
+  if (iterator && typeof items === 'object') {
+    return { iterator, discard: () => discardSource(isReadable(items) ? items : iterator) }
+  }
   throw badOption(
     'streamEvents: the source',
     items,
@@ -44,17 +55,24 @@ export function startSource(source: StreamSource<unknown>, controller: AbortCont
 
 /**
  * Tells a source, or its iterator, that nobody wants more: one that is handed over running (a generator, a
- * Readable, `events.on()`) holds on to what it has. What it says to that is nobody's business any more.
+ * Readable, a web stream, `events.on()`) holds on to what it has. What it says to that is nobody's business any more.
  */
 export function discardSource(source: unknown): void {
   if (typeof source !== 'object' || source === null) return
   try {
-    const { return: giveBack, destroy } = source as { return?: unknown; destroy?: unknown }
-    const close = typeof giveBack === 'function' ? giveBack : destroy
-    if (typeof close !== 'function') return
-    const closed: unknown = close.call(source)
+    let closed: unknown
+    // Nothing else is destroyed or cancelled: what has other viewers (a bus) may have methods of these names too.
+    if (isReadable(source)) source.destroy()
+    else if (source instanceof ReadableStream) closed = source.cancel()
+    else closed = (source as Partial<Iterator<unknown>>).return?.()
     if (isPromise(closed)) closed.then(undefined, () => {})
   } catch {
     // A generator that is running right now cannot be returned.
   }
+}
+
+/** Whether it is a node:stream Readable, of Node itself or of the readable-stream package. */
+function isReadable(source: object): source is { destroy(): unknown } {
+  const { pipe, destroy } = source as { pipe?: unknown; destroy?: unknown }
+  return typeof pipe === 'function' && typeof destroy === 'function'
 }

@@ -151,6 +151,7 @@ function keepValidated(schema: StandardSchemaV1): Projection {
     const settle = (result: StandardSchemaV1.Result<unknown>) =>
       result.issues ? 'invalid' : write(result.value)
     const result = schema['~standard'].validate(data)
-    return isPromise(result) ? result.then(settle) : settle(result)
+    // Through a promise of our own: what somebody else's `then` returns may be anything, and would be the frame.
+    return isPromise(result) ? Promise.resolve(result).then(settle) : settle(result)
   }
 }
