@@ -13,6 +13,7 @@ import { eventually } from './support/eventually.js'
 import { FaultyStore } from './support/faulty-store.js'
 import { events, serveLimited } from './support/limited-server.js'
 import { serve } from './support/server.js'
+import { never } from './support/sources.js'
 
 async function start(leaseMs: number, options: Partial<StreamLimitOptions> = {}) {
   const store = new FaultyStore(leaseMs)
@@ -57,17 +58,15 @@ describe('leases', () => {
   })
 
   test('have one timer, and none when there is no stream', async () => {
-    const { store, limit, visit, renewals } = await start(333)
+    const { store, limit, visit } = await start(333)
     const timers = jest.spyOn(globalThis, 'setInterval')
-    const ofLeases = () => timers.mock.calls.filter(([, ms]) => ms === 111).length
+    const ofLeases = () =>
+      timers.mock.calls.flatMap(([, ms], call) => (ms === 111 ? [timers.mock.results[call]?.value] : []))
     const clients = [await visit(), await visit('bob'), await visit()]
-    expect(ofLeases()).toBe(1)
+    expect(ofLeases()).toHaveLength(1)
     for (const client of clients) client.close()
     await eventually(() => limit.open === 0 && store.slots.size === 0)
-    const before = [ofLeases(), renewals()]
-    const until = performance.now() + 333
-    await eventually(() => performance.now() > until)
-    expect([ofLeases(), renewals()]).toEqual(before)
+    expect(ofLeases().map(({ _destroyed }) => _destroyed)).toEqual([true])
     timers.mockRestore()
   })
 
@@ -170,6 +169,44 @@ describe('leases', () => {
     expect([results[0]?.endedBy, source.mock.calls]).toEqual(['kicked', []])
   })
 
+  test('that were ended twice before their session opens ended for the first reason', async () => {
+    const store = new FaultyStore(60_000)
+    const limit = streamLimit({ keyGenerator: () => 'alice', store })
+    const results: StreamResult[] = []
+    const app = express()
+    app.get('/events', limit, async (req, res) => {
+      store.notify(store.asked, 'evicted')
+      store.notify(store.asked, 'kicked')
+      results.push(await streamEvents(await openSession(req, res, { events }), []))
+    })
+    const { url } = await serve(app)
+    await expect(open(`${url}/events`)).rejects.toThrow('socket hang up')
+    await eventually(() => results.length === 1)
+    expect(results[0]?.endedBy).toBe('evicted')
+  })
+
+  test('that were ended with middleware that fails at the end do not keep others from ending', async () => {
+    const store = new FaultyStore(60_000)
+    const limit = streamLimit({ keyGenerator: () => 'alice', store })
+    const endings: unknown[] = []
+    const app = express()
+    app.get('/events', limit, async (req, res) => {
+      if (req.get('failing')) {
+        res.end = () => {
+          throw new Error('cannot save the session')
+        }
+      }
+      const session = await openSession(req, res, { events })
+      await streamEvents(session, never).then(({ endedBy }) => endings.push(endedBy))
+    })
+    const { url } = await serve(app)
+    await open(`${url}/events`, { headers: { failing: 'yes' } })
+    await open(`${url}/events`)
+    expect(() => store.notify(store.asked, 'kicked')).not.toThrow()
+    await eventually(() => endings.length === 2)
+    expect([endings, limit.isStoreDown]).toEqual([['kicked', 'kicked'], false])
+  })
+
   test('end at once when the store gives notice', async () => {
     const { store, results, visit } = await start(60_000)
     const [first, second] = [await visit(), await visit()]
@@ -183,11 +220,15 @@ describe('leases', () => {
   })
 
   test('end with the renewals when the store gives no notice, though it said that it would', async () => {
-    const { store, results, visit } = await start(300, {
-      store: Object.assign(new FaultyStore(300), { watch: () => Promise.reject(new Error('no channel')) }),
+    const store = Object.assign(new FaultyStore(300), {
+      watch: () => Promise.reject(new Error('no channel')),
     })
-    await visit()
-    expect([store.calls, results]).toEqual([[], []])
+    const { results, visit } = await start(300, { store })
+    const client = await visit()
+    store.endedAs.set('alice', 'kicked')
+    await client.over
+    await eventually(() => results.length === 1)
+    expect(results[0]?.endedBy).toBe('kicked')
   })
 
   test('that the store has lost are put back, even over the limit', async () => {

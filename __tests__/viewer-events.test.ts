@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import { type } from 'arktype'
 import { defineEvents, type EventRules, type ViewerEvent, type ViewerEvents } from 'express-sse-guard'
 import * as v from 'valibot'
@@ -31,6 +32,17 @@ describe('a rule', () => {
     const data = Object.assign(Object.create(null), { a: 1, b: { c: 2 }, secret: 3 })
     expect(written(['a', 'b', 'gone', 'toString'], data)).toBe('event: e\ndata: {"a":1,"b":{"c":2}}\n\n')
     expect(written([], { a: 1 })).toBe('event: e\ndata: {}\n\n')
+  })
+
+  test('an array keeps nothing that a payload inherits', () => {
+    const inherited = Object.create(Object.assign(Object.create(null), { secret: 1 }))
+    inherited.a = 1
+    expect(written(['a', 'secret', '__proto__'], inherited)).toBe('event: e\ndata: {"a":1}\n\n')
+    expect(written(['a', '__proto__'], { a: 1 })).toBe('event: e\ndata: {"a":1}\n\n')
+  })
+
+  test('an array keeps fields of a payload from another realm', () => {
+    expect(written(['a'], runInNewContext('({ a: 1, secret: 2 })'))).toBe('event: e\ndata: {"a":1}\n\n')
   })
 
   test('an array treats __proto__ as a field like any other', () => {
@@ -132,6 +144,12 @@ describe('an event', () => {
     [{ event: 'e', id: 'a\nb', data: 1n }, 'bad-id'],
   ])('%p is withheld as %s', (item, why) => {
     expect(framed(rules, item)).toBe(why)
+  })
+
+  test('whose id cannot be written is withheld as that before its rule is asked', () => {
+    const rule = { '~standard': { version: 1, vendor: 'test', validate: jest.fn() } } as const
+    expect(framed({ e: rule }, { event: 'e', id: 'a\nb', data: 5 })).toBe('bad-id')
+    expect(rule['~standard'].validate).not.toHaveBeenCalled()
   })
 
   test('with a cycle is withheld as unserialisable', () => {
