@@ -86,7 +86,7 @@ export class SlotKeeper {
   }
 
   #watch(): void {
-    const watching: unknown = this.#store.watch?.((slotIds, reason) => {
+    const watching = this.#store.watch?.((slotIds, reason) => {
       for (const slotId of slotIds) {
         const lease = this.#held.get(slotId)
         if (lease) this.#end(lease, reason)

@@ -64,9 +64,9 @@ export interface SlotStore {
   /**
    * Calls `onEnded` with the ids of slots that were evicted or kicked by any process, soon after that, so that their
    * streams need not wait for the next renewal. Called at most once by each limiter, when it is made. Notices may get
-   * lost: `renew` says the same.
+   * lost, and the promise, if there is one, may reject: `renew` says the same.
    */
-  watch?(onEnded: (slotIds: readonly string[], state: 'evicted' | 'kicked') => void): void
+  watch?(onEnded: (slotIds: readonly string[], state: 'evicted' | 'kicked') => void): void | Promise<void>
 
   /** Lets go of connections and the like. No other method is called afterwards. */
   close?(): void | Promise<void>

@@ -34,7 +34,8 @@ export interface StreamLimitOptions {
 
   /**
    * Whose stream this is: a string, or a promise of one. Nothing (undefined, null or `''`) refuses the request
-   * with 401 `ERR_STREAM_NO_KEY`, so that no stream goes uncounted; what it throws goes to `next`.
+   * with 401 `ERR_STREAM_NO_KEY`, so that no stream goes uncounted; anything else (a number) fails it with
+   * `ERR_STREAM_BAD_KEY` (500); what it throws goes to `next`.
    *
    * There is no default: everybody behind one NAT or proxy shares an IP address, so counting by it refuses
    * the innocent. Take the id of the user you have authenticated.
@@ -70,14 +71,18 @@ export interface StreamLimitOptions {
   identifier?: string | undefined
 
   /**
-   * Answers a refusal (`error.code` says which) instead of `next(error)`. It must end the response or call
-   * `next`. Other errors, such as one thrown by `keyGenerator`, still go to `next`.
+   * Answers a refusal (`error.code` says which) instead of `next(error)`, which is the default. It must end the
+   * response or call `next`; what it throws goes to `next`. Other errors, such as one thrown by `keyGenerator`, still go
+   * to `next`. (Its fourth argument is the error, not the options as in express-rate-limit.)
    */
   handler?:
     | ((req: Request, res: Response, next: (error?: unknown) => void, error: StreamError) => unknown)
     | undefined
 
-  /** Returns true, or a promise of it, to let a request through uncounted. Default: none is. */
+  /**
+   * Returns true, or a promise of it, to let a request through uncounted: without a key, and beyond `capacity`. What it
+   * throws goes to `next`. Default: none is.
+   */
   skip?: Asks<boolean> | undefined
 }
 

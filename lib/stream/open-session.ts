@@ -29,7 +29,7 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
   keepAlive?: number | null | undefined
 
   /**
-   * More response headers; undefined leaves out a default one. They win over those of earlier middleware, except
+   * More response headers: a string, an array of them, or undefined to leave out a default one. They win over those of earlier middleware, except
    * that every Set-Cookie is kept and Cache-Control always has `no-transform`. Content-Type, Content-Length,
    * Content-Encoding, Transfer-Encoding, Trailer and Connection cannot be given.
    */

@@ -5,9 +5,12 @@ import { isPromise } from '../is-promise.js'
 export interface StreamEvent {
   /** Its name; an event whose name is not on the whitelist is withheld. */
   event: string
-  /** Its payload; the whitelist says what of it is written. */
+  /** Its payload; the whitelist says what of it is written, as JSON. Undefined is written as null. */
   data?: unknown
-  /** Its id, for `Last-Event-ID`. `''` resets the client's. Without one no id is written. */
+  /**
+   * Its id, for `Last-Event-ID` (WHATWG HTML 9.2.6). `''` resets the client's. Without one no id is written; with CR, LF
+   * or NUL in it, which would end its line or be ignored, the event is withheld as `bad-id`.
+   */
   id?: string | undefined
 }
 
