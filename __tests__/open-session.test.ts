@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { Channel, EventBuffer, Session } from 'better-sse'
 import compression from 'compression'
 import express, { type RequestHandler } from 'express'
@@ -104,12 +105,13 @@ describe('the head', () => {
     expect(response.headers['cache-control']).not.toContain('public')
   })
 
-  test.each([['private'], [undefined], ['no-cache, NO-TRANSFORM']])(
+  test.each([['private'], [undefined], ['no-cache, NO-TRANSFORM'], ['private="no-transform"']])(
     'always says no-transform, also if Cache-Control is to be %p',
     async (value) => {
       const { url } = await serve(createApp({ headers: { 'Cache-Control': value } }).app)
       const { response } = await open(url)
-      expect(response.headers['cache-control']?.match(/no-transform/gi)).toHaveLength(1)
+      const directives = response.headers['cache-control']?.split(', ')
+      expect(directives?.filter((directive) => /^no-transform$/i.test(directive))).toHaveLength(1)
     },
   )
 
@@ -146,9 +148,10 @@ describe('the head', () => {
     expect(client.text).toContain('Connection: close')
   })
 
-  test('suits an HTTP/1.0 client, which knows no chunks', async () => {
+  test('suits an HTTP/1.0 client, which knows no chunks, also if earlier middleware announced a trailer', async () => {
     const app = express()
     app.get('/', async (req, res) => {
+      res.set('Trailer', 'X-Sum')
       await streamEvents(await openSession(req, res, { events }), [{ event: 'message', data: { text: 'a' } }])
     })
     const { port } = await serve(app)
@@ -270,6 +273,17 @@ describe('a request', () => {
     await client.closed
     const numbers = [...client.text.matchAll(/^data: (\d+)$/gm)].map(([, number]) => Number(number))
     expect(numbers).toEqual(Array.from({ length: 40 }, (_, i) => i))
+  })
+
+  test('pipelined behind another gets what was pushed when its turn comes, without another push', async () => {
+    const { app, sessions } = createApp({ keepAlive: null }, (req, res, next) => {
+      if (req.path === '/') return next()
+      eventually(() => sessions.length === 1).then(() => res.end('first'))
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.send(get('/first') + get('/'))
+    await eventually(() => client.text.includes('first') && client.text.endsWith('retry:2000\n\n\r\n'))
   })
 
   test('tells its Last-Event-ID by header only, as UTF-8, and only if trusted', async () => {
@@ -397,6 +411,7 @@ describe('misuse is an error before the first byte', () => {
     ['onWithhold', 'log'],
     ['headers', { 'content-type': 'text/plain' }],
     ['headers', { 'Content-Length': '5' }],
+    ['headers', { Trailer: 'X-Sum' }],
     ['headers', { 'X-Id': null }],
     ['headers', new Headers({ 'X-Id': '7' })],
     ['headers', new Map()],
@@ -530,21 +545,34 @@ describe('every other way to write goes through the whitelist', () => {
   })
 
   test('iterate', async () => {
-    const { text } = await wire(async (session) => {
-      await session.iterate([secret], { eventName: 'message' })
-      await session.iterate([secret], { eventName: 'admin' })
-      await session.iterate([1n, 'x'])
-    })
+    const onWithhold = jest.fn()
+    const { text } = await wire(
+      async (session) => {
+        await session.iterate([secret], { eventName: 'message' })
+        await session.iterate([secret], { eventName: 'admin' })
+        await session.iterate([1n, 'x'])
+      },
+      { onWithhold },
+    )
+    expect(onWithhold.mock.calls).toEqual([
+      [{ event: 'admin', data: secret }, 'unlisted'],
+      [{ event: 'iteration', data: 1n }, 'unserialisable'],
+    ])
     expect(text).toBe('event: message\ndata: {"text":"a"}\n\nevent: iteration\ndata: "x"\n\n')
   })
 
   test('stream', async () => {
     const { Readable } = await import('node:stream')
-    const { text } = await wire(async (session) => {
-      expect(await session.stream(Readable.from([Buffer.from('é')]))).toBe(true)
-      await session.stream(Readable.from(['x']), { eventName: 'admin' })
-      await session.stream(new Blob(['web']).stream() as never)
-    })
+    const onWithhold = jest.fn()
+    const { text } = await wire(
+      async (session) => {
+        expect(await session.stream(Readable.from([Buffer.from('é')]))).toBe(true)
+        await session.stream(Readable.from(['x']), { eventName: 'admin' })
+        await session.stream(new Blob(['web']).stream() as never)
+      },
+      { onWithhold },
+    )
+    expect(onWithhold.mock.calls).toEqual([[{ event: 'admin', data: 'x' }, 'unlisted']])
     expect(text).toBe('event: stream\ndata: "é"\n\nevent: stream\ndata: "web"\n\n')
   })
 
@@ -756,6 +784,34 @@ describe('after the end', () => {
     expect(done).toEqual(['aborted'])
   })
 
+  test.each(['before', 'in the tick of'])('by res.destroy() %s openSession, it was aborted', async (when) => {
+    const app = express()
+    const results: unknown[] = []
+    app.get('/', async (req, res) => {
+      if (when === 'before') res.destroy()
+      const opening = openSession(req, res, { events })
+      res.destroy()
+      results.push(await streamEvents(await opening, never))
+    })
+    const { port } = await serve(app)
+    await (await raw(port)).send(get('/')).closed
+    await eventually(() => results.length === 1)
+    expect(results).toEqual([{ sent: 0, withheld: 0, endedBy: 'aborted' }])
+  })
+
+  test('a push neither reports nor tells anything', async () => {
+    const { app, sessions } = createApp({ onWithhold: (event) => told.push(event) })
+    const told: unknown[] = []
+    const { url } = await serve(app)
+    const client = await open(url)
+    await eventually(() => sessions.length === 1)
+    client.close()
+    await eventually(() => sessions[0]?.isConnected === false)
+    sessions[0]?.on('push', (...args) => told.push(args))
+    sessions[0]?.push({ text: 'a' }, 'message', '7').push(1, 'secret')
+    expect([told, sessions[0]?.lastId]).toEqual([[], ''])
+  })
+
   test('another res.end() starts no timer', async () => {
     const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
     const app = express()
@@ -787,20 +843,71 @@ describe('after the end', () => {
   })
 })
 
-test('push cuts a client that is more than maxPushedBytes behind, and only that one', async () => {
-  const { app, sessions } = createApp({ maxPushedBytes: 100_000, keepAlive: null })
-  const { url } = await serve(app)
-  const lazy = await open(url)
-  lazy.response.pause()
-  const keen = await open(url)
-  await eventually(() => sessions.length === 2)
-  const text = 'x'.repeat(64 * 1024)
-  let pushed = 0
-  while (sessions[0]?.isConnected && pushed < 1000) {
-    for (const session of sessions) session.push({ text })
-    pushed += 1
-    await keen.until(() => keen.events.length === pushed)
+describe('a client that is more than maxPushedBytes behind', () => {
+  const MB = 1024 * 1024
+
+  /** A client that does not read, under a small maxPushedBytes, with its session and response. */
+  async function stalledClient() {
+    const responses: ServerResponse[] = []
+    const { app, sessions } = createApp({ maxPushedBytes: 100_000, keepAlive: null }, (_req, res, next) => {
+      responses.push(res)
+      next()
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.socket.pause()
+    client.send(get('/'))
+    await eventually(() => sessions.length === 1)
+    return { client, session: sessions[0] as Sessions[0], response: responses[0] as ServerResponse }
   }
-  expect(pushed).toBeLessThan(1000)
-  expect(sessions.map((session) => session.isConnected)).toEqual([false, true])
+
+  test('is cut by a push, which then is not reported as one, and no other client is', async () => {
+    const { app, sessions } = createApp({ maxPushedBytes: 100_000, keepAlive: null })
+    const { url } = await serve(app)
+    const lazy = await open(url)
+    lazy.response.pause()
+    await eventually(() => sessions.length === 1)
+    const keen = await open(url)
+    await eventually(() => sessions.length === 2)
+    const ids: unknown[] = []
+    sessions[0]?.on('push', (_data, _name, id) => ids.push(id))
+    const text = 'x'.repeat(64 * 1024)
+    let pushed = 0
+    while (sessions[0]?.isConnected && pushed < 1000) {
+      for (const session of sessions) session.push({ text }, 'message', String(pushed))
+      pushed += 1
+      await keen.until(() => keen.events.length === pushed)
+    }
+    expect(pushed).toBeLessThan(1000)
+    expect(sessions.map((session) => session.isConnected)).toEqual([false, true])
+    expect([ids.length, sessions[0]?.lastId]).toEqual([pushed - 1, String(pushed - 2)])
+  })
+
+  test('is none whose one large event is on its way, until more piles up than that', async () => {
+    const { client, session, response } = await stalledClient()
+    const channel = new Channel<object, never>().register(session as never)
+    streamEvents(session, [{ event: 'iteration', data: 'x'.repeat(12 * MB) }], { end: false })
+    await eventually(() => response.writableLength > MB)
+    channel.broadcast({ text: 'a' }, 'message')
+    client.socket.resume()
+    await eventually(() => client.text.includes('{"text":"a"}') || !session.isConnected)
+    expect(session.isConnected).toBe(true)
+    client.socket.pause()
+    let behind = 0
+    for (let i = 0; i < 50 && session.isConnected; i++) {
+      channel.broadcast('x'.repeat(MB), 'iteration')
+      await new Promise((resolve) => setImmediate(resolve))
+      behind = Math.max(behind, response.writableLength)
+    }
+    expect([session.isConnected, behind < 3 * MB]).toEqual([false, true])
+  })
+
+  test('is sent no more comments, but is not cut for them', async () => {
+    const { session, response } = await stalledClient()
+    for (let i = 0; i < 16; i++) {
+      await session.batch((buffer) => void buffer.comment('x'.repeat(MB)))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect([session.isConnected, response.writableLength < 3 * MB]).toEqual([true, true])
+  })
 })

@@ -1,11 +1,14 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { EventEmitter, on } from 'node:events'
 import { Readable } from 'node:stream'
+import type { Session } from 'better-sse'
 import { EventSource } from 'eventsource'
-import express, { type ErrorRequestHandler, type Response } from 'express'
+import express, { type ErrorRequestHandler, type RequestHandler, type Response } from 'express'
 import {
   defineEvents,
   type OpenSessionOptions,
   openSession,
+  type StreamEvent,
   type StreamEventsOptions,
   type StreamResult,
   type StreamSource,
@@ -13,8 +16,10 @@ import {
   streamLimit,
 } from 'express-sse-guard'
 import { z } from 'zod'
-import { open, type StreamClient } from './support/clients.js'
+import { get, open, type RawClient, raw, type StreamClient } from './support/clients.js'
+import { heapAfterCollection } from './support/collect-garbage.js'
 import { eventually } from './support/eventually.js'
+import { FaultyStore } from './support/faulty-store.js'
 import { serve } from './support/server.js'
 import { ManualSource, never } from './support/sources.js'
 
@@ -34,14 +39,17 @@ async function stream(
   source: StreamSource | (() => StreamSource),
   options: StreamEventsOptions = {},
   sessionOptions: Partial<OpenSessionOptions> = {},
+  ...before: RequestHandler[]
 ) {
   const app = express()
   const limit = streamLimit({ keyGenerator: () => 'alice', limit: Infinity })
   const outcomes: Outcome[] = []
   const responses: Response[] = []
-  app.get('/', limit, async (req, res) => {
+  const sessions: Session[] = []
+  app.get('/', limit, ...before, async (req, res) => {
     responses.push(res)
     const session = await openSession(req, res, { events, retry: null, keepAlive: null, ...sessionOptions })
+    sessions.push(session)
     await streamEvents(session, source as StreamSource, options).then(
       (result) => outcomes.push(result),
       (error) => {
@@ -56,7 +64,7 @@ async function stream(
     await eventually(() => outcomes.length > 0)
     return outcomes[0] as Outcome
   }
-  return { ...served, limit, outcomes, outcome, responses }
+  return { ...served, limit, outcomes, outcome, responses, sessions }
 }
 
 const sources = new Set<EventSource>()
@@ -114,11 +122,12 @@ describe('a source', () => {
     await eventually(() => limit.open === 0)
   })
 
-  test('is not asked when the options are none, and the response ends', async () => {
-    const { url, outcome } = await stream([n(1)], null as never)
+  test('is not asked but ended when the options are none, and the response ends', async () => {
+    const source = Readable.from([n(1)])
+    const { url, outcome } = await stream(source, null as never)
     const client = await open(url)
     await client.over
-    expect(client.events).toEqual([])
+    expect([client.events, source.destroyed]).toEqual([[], true])
     expect((await outcome()).error?.message).toMatch(/^streamEvents: options is null; give an object/)
   })
 
@@ -272,15 +281,101 @@ describe('a source', () => {
   })
 })
 
+describe('the asynchronous context of a source is that of its own request', () => {
+  const user = new AsyncLocalStorage<string>()
+  const asUser: RequestHandler = (req, _res, next) => user.run(String(req.query.user), next)
+  afterEach(() => jest.restoreAllMocks())
+
+  test('also when busy streams of other users share its turns', async () => {
+    // Every few events are a turn's time, so that each stream's turn is begun by another.
+    let now = 0
+    jest.spyOn(performance, 'now').mockImplementation(() => (now += 4))
+    const seen: Record<string, Set<unknown>> = {}
+    const { url } = await stream(
+      () => {
+        const of = new Set<unknown>()
+        seen[String(user.getStore())] = of
+        return (function* () {
+          for (let i = 0; i < 50; i++) {
+            of.add(user.getStore())
+            yield n(i)
+          }
+        })()
+      },
+      {},
+      {},
+      asUser,
+    )
+    const clients = await Promise.all(['ann', 'bob', 'eve'].map((name) => open(`${url}?user=${name}`)))
+    await Promise.all(clients.map((client) => client.over))
+    expect(seen).toEqual({ ann: new Set(['ann']), bob: new Set(['bob']), eve: new Set(['eve']) })
+  })
+
+  test('also after a drain that the push of another user has caused', async () => {
+    const seen: unknown[] = []
+    let go = (_event: StreamEvent) => {}
+    const first = new Promise<StreamEvent>((resolve) => (go = resolve))
+    const { port, sessions, responses } = await stream(
+      function* () {
+        seen.push(user.getStore())
+        yield first
+        seen.push(user.getStore())
+      },
+      {},
+      {},
+      asUser,
+    )
+    const client = await raw(port)
+    client.socket.pause()
+    client.send(get('/?user=bob', 'Connection: close'))
+    await eventually(() => seen.length === 1)
+    user.run('eve', () => sessions[0]?.push('x'.repeat(12_000_000), 'n'))
+    await eventually(() => responses[0]?.writableNeedDrain === true)
+    go(n(1))
+    client.socket.resume()
+    await client.closed
+    expect(seen).toEqual(['bob', 'bob'])
+  })
+
+  test('also when another user ends it', async () => {
+    const seen: unknown[] = []
+    const idle = () => new Promise<never>(() => {})
+    const note = () => {
+      seen.push(user.getStore())
+      return idle()
+    }
+    const { url, responses, outcome } = await stream(
+      (signal: AbortSignal) => {
+        signal.addEventListener('abort', note)
+        return { [Symbol.asyncIterator]: () => ({ next: idle, return: note }) }
+      },
+      {},
+      {},
+      asUser,
+    )
+    await open(`${url}?user=bob`)
+    user.run('eve', () => responses[0]?.end())
+    await outcome()
+    expect(seen).toEqual(['bob', 'bob'])
+  })
+})
+
 describe('an event', () => {
   test('is withheld with its reason and the stream goes on', async () => {
     const cycle: Record<string, unknown> = {}
     cycle.self = cycle
     const withheld: unknown[] = []
+    const unread = {
+      get: () => {
+        throw new Error('what is not listed is not read')
+      },
+    }
+    const unreadable = Object.defineProperties({ event: 'secret' }, { id: unread, data: unread })
     const { url, outcome } = await stream(
       [
         5 as never,
         { event: 'secret', data: 'TOPSECRET' },
+        unreadable,
         n(1n),
         n(cycle),
         n(1, 'a\nb'),
@@ -296,13 +391,14 @@ describe('an event', () => {
     expect(withheld).toEqual([
       'invalid',
       'unlisted',
+      'unlisted',
       'unserialisable',
       'unserialisable',
       'bad-id',
       'invalid',
       'invalid',
     ])
-    expect(await outcome()).toEqual({ sent: 1, withheld: 7, endedBy: 'source' })
+    expect(await outcome()).toEqual({ sent: 1, withheld: 8, endedBy: 'source' })
   })
 
   test('that is withheld is reported to openSession its onWithhold if streamEvents has none', async () => {
@@ -327,13 +423,19 @@ describe('an event', () => {
     })
   })
 
-  test('that is withheld rejects with what onWithhold throws', async () => {
-    const { url, outcome } = await stream([{ event: 'secret' }, n(2)], {
-      onWithhold: () => {
+  test.each([
+    [
+      'throws',
+      () => {
         throw new Error('noted')
       },
-    })
+    ],
+    ['rejects with', () => Promise.reject(new Error('noted'))],
+  ])('that is withheld rejects with what onWithhold %s', async (_, onWithhold) => {
+    const source = new ManualSource()
+    const { url, outcome } = await stream(source, { onWithhold })
     const client = await open(url)
+    await source.give({ event: 'secret' })
     await client.over
     expect([client.text, (await outcome()).error?.message]).toEqual(['', 'noted'])
   })
@@ -343,6 +445,23 @@ describe('an event', () => {
     const client = await open(url)
     await client.over
     expect(data(client)).toEqual([1, 2, 3])
+  })
+
+  test('is what its schema gives, whatever the then() of a thenable schema returns', async () => {
+    const forged = { text: 'event: forged\ndata: "TOPSECRET"\n\n' }
+    const validate = (value: unknown) => ({
+      // biome-ignore lint/suspicious/noThenProperty: it is what is tested
+      then(resolve: (result: object) => void) {
+        resolve({ value })
+        // biome-ignore lint/suspicious/noThenProperty: it is what is tested
+        return { then: (settle: (framed: object) => void) => settle(forged) }
+      },
+    })
+    const odd = { '~standard': { version: 1, vendor: 'test', validate } } as never
+    const { url } = await stream([{ event: 'odd', data: 1 }], {}, { events: defineEvents({ odd }) })
+    const client = await open(url)
+    await client.over
+    expect(client.text).toBe('event: odd\ndata: 1\n\n')
   })
 
   test('with an id sets session.lastId, and the client comes back with it', async () => {
@@ -416,23 +535,29 @@ describe('events that are available in one tick', () => {
   })
 })
 
-test('a stream goes on after a drain that another listener has filled up again', async () => {
-  const app = express()
-  const results: StreamResult[] = []
-  app.get('/', async (req, res) => {
-    const session = await openSession(req, res, { events })
-    let times = 0
-    res.on('drain', () => {
-      if (times++ < 3) res.write(`: ${'x'.repeat(100_000)}\n\n`)
-    })
-    const many = Array.from({ length: 600 }, () => n('x'.repeat(1000)))
-    results.push(await streamEvents(session, many))
-  })
-  const { url } = await serve(app)
-  const client = await open(url)
-  await client.over
-  await eventually(() => results.length === 1)
-  expect([client.events.length, results[0]?.sent]).toEqual([600, 600])
+test('after a drain that another listener has filled up again, a source rests until the next', async () => {
+  const needed: boolean[] = []
+  let needsDrain = () => false
+  const { port, outcome } = await stream(
+    function* () {
+      for (let i = 0; i < 100; i++) {
+        needed.push(needsDrain())
+        yield n('x'.repeat(1000))
+      }
+    },
+    {},
+    {},
+    (_req, res, next) => {
+      needsDrain = () => res.writableNeedDrain
+      // More than the kernel takes at once.
+      res.once('drain', () => res.write(`: ${'x'.repeat(12_000_000)}\n\n`))
+      next()
+    },
+  )
+  const client = await raw(port)
+  await client.send(get('/', 'Connection: close')).closed
+  expect([client.text.length > 12_000_000, needed.length, needed.includes(true)]).toEqual([true, 100, false])
+  expect((await outcome()).sent).toBe(100)
 })
 
 describe('the end', () => {
@@ -494,6 +619,13 @@ describe('the end', () => {
   })
 })
 
+/** A Readable that has one event and then nothing for ever. */
+function idleReadable(destroyed: () => void) {
+  const readable = new Readable({ objectMode: true, read() {}, destroy: destroyed })
+  readable.push(n(1))
+  return readable
+}
+
 /** An object that throws whatever is asked of it. */
 function revoked() {
   const { proxy, revoke } = Proxy.revocable({ event: 'n' }, {})
@@ -505,18 +637,60 @@ describe('when the client leaves', () => {
   test('before the start, a source that was handed over running is returned', async () => {
     const emitter = new EventEmitter()
     const readable = Readable.from([n(1)])
+    const cancel = jest.fn()
     const app = express()
     const endings: string[] = []
     app.get('/', async (req, res) => {
       const session = await openSession(req, res, { events })
-      for (const source of [on(emitter, 'x'), readable] as StreamSource[]) {
+      for (const source of [on(emitter, 'x'), readable, new ReadableStream({ cancel })] as StreamSource[]) {
         endings.push((await streamEvents(session, source)).endedBy)
       }
     })
     const { url } = await serve(app)
     await open(url, { method: 'HEAD' })
-    await eventually(() => endings.length === 2)
-    expect([endings, emitter.listenerCount('x'), readable.destroyed]).toEqual([['client', 'client'], 0, true])
+    await eventually(() => endings.length === 3)
+    expect(endings).toEqual(['client', 'client', 'client'])
+    expect([emitter.listenerCount('x'), readable.destroyed, cancel.mock.calls.length]).toEqual([0, true, 1])
+  })
+
+  test.each(['HEAD', 'GET'])('(%s), a bus that has other viewers is not destroyed', async (method) => {
+    const bus = { destroy: jest.fn(), cancel: jest.fn(), ...never }
+    const { url, outcome } = await stream(bus)
+    const client = await open(url, { method })
+    client.close()
+    await outcome()
+    expect([bus.destroy, bus.cancel].map((fn) => fn.mock.calls.length)).toEqual([0, 0])
+  })
+
+  test.each<[string, (over: () => void) => StreamSource]>([
+    ['Readable is destroyed', (over) => idleReadable(over)],
+    ['Readable that a function returned is destroyed', (over) => () => idleReadable(over)],
+    [
+      'web stream is cancelled',
+      (over) => new ReadableStream({ start: (controller) => controller.enqueue(n(1)), cancel: over }),
+    ],
+  ])('an idle %s', async (_, create) => {
+    const over = jest.fn()
+    const { url } = await stream(create(over))
+    const client = await open(url)
+    await client.until(() => client.events.length === 1)
+    client.close()
+    await eventually(() => over.mock.calls.length === 1)
+  })
+
+  test('a source that stays blocked for ever holds on to nothing of ours', async () => {
+    const blocked = new Promise<never>(() => {})
+    const { url, outcome, responses, sessions } = await stream(async function* () {
+      yield n(1)
+      yield await blocked
+    })
+    const client = await open(url)
+    await client.until(() => client.events.length === 1)
+    const refs = [...responses.splice(0), ...sessions.splice(0)].map((each) => new WeakRef<object>(each))
+    client.close()
+    await outcome()
+    await eventually(() => heapAfterCollection() > 0 && refs.every((ref) => !ref.deref()))
+    expect(blocked).toBeInstanceOf(Promise)
   })
 
   test('an idle source is returned, its signal aborts and the stream settles at once, even if it ignores both', async () => {
@@ -700,6 +874,21 @@ describe('what a source gives or throws after it has ended the stream itself is 
         },
     ],
     [
+      'a rejecting event that arrives later',
+      (end) => () => {
+        const steps = [() => n(1), () => Promise.reject(new Error('unheard'))]
+        return {
+          [Symbol.asyncIterator]: () => ({
+            next: async () => {
+              if (steps.length === 1) setImmediate(end)
+              await new Promise((resolve) => setImmediate(resolve))
+              return { value: steps.shift()?.() }
+            },
+          }),
+        }
+      },
+    ],
+    [
       'an event whose schema ends it',
       (end) =>
         function* () {
@@ -801,30 +990,73 @@ describe('when middleware fails at the end of the response', () => {
   })
 })
 
+/** Middleware that holds the end of the response back for ever, as one does that waits for a store that hangs. */
+const heldEnd: RequestHandler = (_req, res, next) => {
+  res.end = () => res
+  next()
+}
+
+test.each<[string, () => Iterable<StreamEvent>, object]>([
+  ['ends', () => [n(1)], { endedBy: 'stalled' }],
+  [
+    'throws',
+    () => {
+      throw new Error('early')
+    },
+    { error: { message: 'early' } },
+  ],
+])(
+  'a source that %s settles its stream within stallTimeoutMs also if the end is held',
+  async (_, source, how) => {
+    const { url, outcome } = await stream(source, {}, { stallTimeoutMs: 100 }, heldEnd)
+    await open(url)
+    expect(await outcome()).toMatchObject(how)
+  },
+)
+
+test.each<[string, string, number, (client: RawClient, res?: Response) => void]>([
+  ['stalled', 'the client stops reading', 100, () => {}],
+  ['client', 'the client leaves', 60_000, (client) => client.socket.resetAndDestroy()],
+  ['aborted', 'the application destroys the socket', 60_000, (_, res) => res?.req.socket.destroy()],
+])(
+  "a stream whose last text and end leave in one write is '%s' if %s before they arrive",
+  async (endedBy, _, stallTimeoutMs, leave) => {
+    const source = new ManualSource()
+    const { port, outcome, sessions, responses } = await stream(source, {}, { stallTimeoutMs })
+    const client = await raw(port)
+    client.socket.pause()
+    client.send(get('/'))
+    await eventually(() => source.pulls === 1)
+    sessions[0]?.push('x'.repeat(12_000_000), 'n')
+    await source.end()
+    await eventually(() => responses[0]?.writableEnded === true)
+    leave(client, responses[0])
+    expect((await outcome()).endedBy).toBe(endedBy)
+  },
+)
+
 describe('when the application ends it', () => {
   test('an idle source is returned at once, also if middleware holds the end back for ever', async () => {
     const source = new ManualSource()
-    const app = express()
-    const endings: string[] = []
-    let response: Response | undefined
-    app.get(
-      '/',
-      (_req, res, next) => {
-        res.end = () => res
-        next()
-      },
-      async (req, res) => {
-        response = res
-        endings.push((await streamEvents(await openSession(req, res, { events }), source.start)).endedBy)
-      },
-    )
-    const { url } = await serve(app)
+    const { url, outcome, responses } = await stream(source.start, {}, {}, heldEnd)
     await open(url)
     await eventually(() => source.pulls === 1)
-    response?.end()
+    responses[0]?.end()
     expect([source.returned, source.signal?.aborted]).toEqual([true, true])
-    await eventually(() => endings.length === 1)
-    expect(endings).toEqual(['aborted'])
+    expect((await outcome()).endedBy).toBe('aborted')
+  })
+
+  test('an idle source is returned at once by a kick, also if middleware that came later holds the end back', async () => {
+    const source = new ManualSource()
+    const store = new FaultyStore(60_000)
+    const limiter = streamLimit({ keyGenerator: () => 'alice', store })
+    const { url, outcome, responses } = await stream(source.start, {}, {}, limiter)
+    await open(url)
+    await eventually(() => source.pulls === 1)
+    for (const res of responses) heldEnd(res.req, res, () => {})
+    store.notify(store.asked, 'kicked')
+    expect([source.returned, source.signal?.aborted]).toEqual([true, true])
+    expect((await outcome()).endedBy).toBe('kicked')
   })
 
   test.each(['end', 'destroy'] as const)(
@@ -889,34 +1121,60 @@ describe('when the application ends it', () => {
     },
   )
 
-  test('by res.end() from within the source, what came before arrives and is counted, and it is returned', async () => {
-    let cleanedUp = false
-    const app = express()
-    const results: StreamResult[] = []
-    app.get('/', async (req, res) => {
-      const session = await openSession(req, res, { events })
-      results.push(
-        await streamEvents(session, function* () {
+  test.each<[string, (res: Response) => void, unknown[]]>([
+    ['res.end()', (res) => res.end(), [1, 2]],
+    ['destroying the socket', (res) => res.req.socket.destroy(), []],
+  ])(
+    'by %s from within the source, what came before is counted, nothing after it, and it is returned',
+    async (_, end, arrived) => {
+      let cleanedUp = false
+      const responses: Response[] = []
+      const { url, outcome, sessions } = await stream(
+        function* () {
           try {
             yield n(1)
-            yield n(2)
-            res.end()
-            yield n(3)
+            yield n(2, 'two')
+            for (const res of responses) end(res)
+            yield n(3, 'three')
           } finally {
             cleanedUp = true
           }
-        }),
+        },
+        {},
+        {},
+        (_req, res, next) => {
+          responses.push(res)
+          next()
+        },
       )
-    })
-    const { url } = await serve(app)
-    const client = await open(url)
-    await client.over
-    await eventually(() => results.length === 1)
-    expect([data(client), cleanedUp, results]).toEqual([
-      [1, 2],
-      true,
-      [{ sent: 2, withheld: 0, endedBy: 'aborted' }],
-    ])
+      const client = await open(url)
+      await client.over
+      expect(await outcome()).toEqual({ sent: 2, withheld: 0, endedBy: 'aborted' })
+      expect([data(client), cleanedUp, sessions[0]?.lastId]).toEqual([arrived, true, 'two'])
+    },
+  )
+
+  test('from within next(), the source is returned once, and not before next() is done', async () => {
+    const calls: string[] = []
+    const controller = new AbortController()
+    const { url, outcome } = await stream(
+      {
+        [Symbol.iterator]: () => ({
+          next: () => {
+            controller.abort()
+            calls.push('next')
+            return { value: n(1) }
+          },
+          return: () => {
+            calls.push('return')
+            return { value: undefined, done: true }
+          },
+        }),
+      },
+      { signal: controller.signal },
+    )
+    await (await open(url)).over
+    expect([calls, await outcome()]).toMatchObject([['next', 'return'], { sent: 0, endedBy: 'aborted' }])
   })
 
   test('by one signal that many streams share, it has one listener of ours, and none afterwards', async () => {

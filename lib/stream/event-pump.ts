@@ -247,7 +247,7 @@ function settleLater(waiter: Waiter, value: PromiseLike<unknown>): void {
 function dropUnheard(step: unknown): void {
   try {
     const promise = isPromise(step) ? step : (step as { value?: unknown } | null | undefined)?.value
-    if (isPromise(promise)) promise.then(undefined, () => {})
+    if (isPromise(promise)) promise.then(dropUnheard, () => {})
   } catch {
     // It cannot be read.
   }
