@@ -112,6 +112,23 @@ test('a reader that stops after the end of the response is cut as well', async (
   expect([results[0], limit.open]).toEqual([{ sent: 1, withheld: 0, endedBy: 'stalled' }, 0])
 })
 
+test('also one that stops after the application has ended the response with much of its own', async () => {
+  const app = express()
+  const limit = streamLimit({ keyGenerator: () => 'alice' })
+  const results: StreamResult[] = []
+  app.get('/', limit, async (req, res) => {
+    const session = await openSession(req, res, { events, stallTimeoutMs: 200, keepAlive: null })
+    res.end(`: ${'x'.repeat(20 * MB)}\n\n`)
+    results.push(await streamEvents(session, never))
+  })
+  const { port } = await serve(app)
+  const client = await raw(port)
+  client.socket.pause()
+  client.send(get('/'))
+  await eventually(() => results.length === 1 && limit.open === 0)
+  expect(results[0]?.endedBy).toBe('aborted')
+})
+
 test('a slow reader of one 12 MB event is healthy as long as it makes progress', async () => {
   const { app, results } = await stream(() => [{ event: 'n', data: 'x'.repeat(12 * MB) }], 1500)
   const { url } = await serve(app)

@@ -8,14 +8,19 @@ import { eventually } from './support/eventually.js'
 import { serve } from './support/server.js'
 
 /** What an app with problemJson answers when its route fails with this error. */
-function answerTo(error: unknown, prepare: (res: express.Response) => void = () => {}) {
+function answerTo(
+  error: unknown,
+  prepare: (res: express.Response) => void = () => {},
+  passed: (error: unknown) => void = () => {},
+) {
   const app = express()
   app.use((_req, res, next) => {
     prepare(res)
     next(error)
   })
   app.use(problemJson())
-  app.use(((_error, _req, res, _next) => {
+  app.use(((error, _req, res, _next) => {
+    passed(error)
     if (res.headersSent) res.end('the next handler')
     else res.status(599).send('the next handler')
   }) satisfies ErrorRequestHandler)
@@ -45,14 +50,33 @@ test.each([
   ['our code on another status', createError(500, 'secret', { code: 'ERR_STREAM_LIMIT' })],
   ['a status that is none', Object.assign(new Error('secret'), { status: 200, expose: true })],
   ['a status out of range', Object.assign(new Error('secret'), { status: 1e9, expose: true })],
+  ['a status below 400', Object.assign(new Error('secret'), { status: 399, expose: true })],
+  ['a status above 599', Object.assign(new Error('secret'), { status: 600, expose: true })],
+  ['a status that is no integer', Object.assign(new Error('secret'), { status: 404.5, expose: true })],
+  ['an expose that is not true', Object.assign(new Error('secret'), { status: 404, expose: 'no' })],
   ['a string', 'secret'],
 ])('%s is left to the next error handler', async (_, error) => {
   expect((await answerTo(error)).text).toBe('the next handler')
 })
 
-test('what comes after the headers is left to the next error handler', async () => {
-  const { text } = await answerTo(createError(404, 'secret'), (res) => res.write('begun, '))
-  expect(text).toBe('begun, the next handler')
+test.each([
+  [400, 'Bad Request'],
+  [499, 'Error'],
+  [599, 'Error'],
+])('%d is rendered, with the title %s', async (status, title) => {
+  const { body } = await answerTo(Object.assign(new Error('Why'), { status, expose: true }))
+  expect(body).toEqual({ type: 'about:blank', title, status, detail: 'Why' })
+})
+
+test('what comes after the headers is left to the next error handler, as it came', async () => {
+  const seen: unknown[] = []
+  const error = createError(404, 'secret')
+  const { text } = await answerTo(
+    error,
+    (res) => res.write('begun, '),
+    (passed) => seen.push(passed),
+  )
+  expect([text, seen]).toEqual(['begun, the next handler', [error]])
 })
 
 test('a 500 says nothing but its title, even if it is exposed', async () => {
@@ -92,10 +116,21 @@ test.each(['the error', 'earlier middleware'])(
 )
 
 test('headers that an upstream gave for another body are not sent', async () => {
-  const headers = { Trailer: 'X-Sum', 'Content-Encoding': 'br', 'X-Mine': '1' }
+  const headers = {
+    Trailer: 'X-Sum',
+    'Content-Encoding': 'br',
+    'Content-Language': 'de',
+    'Content-Range': 'bytes 0-4/5',
+    'Last-Modified': 'Thu, 01 Jan 1970 00:00:00 GMT',
+    'Cache-Control': 'private',
+    'X-Mine': '1',
+  }
   const answer = await answerTo(createError(502, 'No', { headers, expose: true }))
   expect([answer.status, answer.headers['x-mine'], answer.body.detail]).toEqual([502, '1', 'No'])
-  expect(answer.headers).not.toHaveProperty('content-encoding')
+  expect(answer.headers['cache-control']).toBe('private')
+  for (const name of ['trailer', 'content-encoding', 'content-language', 'content-range', 'last-modified']) {
+    expect(answer.headers).not.toHaveProperty(name)
+  }
 })
 
 test('a 416 says how long the whole is', async () => {
@@ -124,7 +159,7 @@ test.each([['abc'], [null], [5]])('headers that are none (%p) are not sent', asy
 })
 
 test('what earlier middleware said of another body is not said of this one', async () => {
-  const { headers, status, body } = await answerTo(createError(404, 'é'), (res) => {
+  const answer = await answerTo(createError(404, 'é'), (res) => {
     res.statusMessage = 'Fine'
     res.set({
       'Content-Length': '5',
@@ -133,7 +168,9 @@ test('what earlier middleware said of another body is not said of this one', asy
       'Content-Type': 'text/event-stream',
     })
   })
-  expect([status, body.detail]).toEqual([404, 'é'])
+  const { headers, status, body } = answer
+  const { statusMessage } = (answer as unknown as { res: { statusMessage: string } }).res
+  expect([status, statusMessage, body.detail]).toEqual([404, 'Not Found', 'é'])
   expect(headers).not.toHaveProperty('etag')
   expect(headers).not.toHaveProperty('content-encoding')
 })

@@ -130,6 +130,46 @@ describe('while the store is away', () => {
     expect([warnings.length, (await visit()).status]).toEqual([1, 200])
   })
 
+  test('a count is not sent to it', async () => {
+    const { store, limit, visit } = await start()
+    store.fault = away
+    await visit()
+    store.fault = () => new Promise(() => {})
+    expect([await limit.count('alice'), await limit.count('bob')]).toEqual([1, 0])
+  })
+
+  test('a stream is not kept waiting by a renewal that it does not answer', async () => {
+    const { store, limit, visit } = await start()
+    await visit()
+    store.fault = (method) => (method === 'renew' ? new Promise(() => {}) : away())
+    const until = performance.now() + LEASE_MS + 10
+    // As a suspended process: the renewals are overdue.
+    while (performance.now() < until) {}
+    await eventually(() => store.calls.includes('renew'))
+    await limit.count('alice')
+    expect([limit.isStoreDown, (await visit()).status]).toEqual([true, 200])
+  })
+
+  test('a grant that arrives late makes no renewal', async () => {
+    const { store, limit, visit } = await start()
+    await visit()
+    store.slots = new MemoryStore()
+    let answer = () => {}
+    store.afterwards = () =>
+      new Promise<void>((resolve) => {
+        answer = resolve
+      })
+    const late = visit()
+    await eventually(() => store.answering === 1)
+    store.fault = away
+    await limit.count('alice')
+    store.calls.length = 0
+    store.afterwards = undefined
+    answer()
+    expect([(await late).status, limit.isStoreDown]).toEqual([200, true])
+    expect(store.calls).not.toContain('renew')
+  })
+
   test('a stream is not cut, however many leases that takes', async () => {
     const { store, results, visit } = await start()
     const client = await visit()
@@ -179,6 +219,90 @@ describe('when the store is back', () => {
     for (const client of [...before, ...during]) client.close()
     await eventually(() => limit.open === 0 && store.slots.size === 0)
     expect(warnings).toHaveLength(1)
+  })
+
+  test('it learns also of the stream whose release has found out that it was away', async () => {
+    const { store, limit, visit } = await start()
+    const client = await visit()
+    store.fault = away
+    client.close()
+    await eventually(() => limit.isStoreDown)
+    store.fault = undefined
+    await eventually(() => !limit.isStoreDown)
+    await eventually(() => store.slots.size === 0)
+  })
+
+  test('it learns also of a stream that closes while it is told of the others', async () => {
+    const { store, limit, visit } = await start()
+    const client = await visit()
+    store.fault = away
+    await visit('bob')
+    store.fault = async (method) => {
+      if (method !== 'acquire') return
+      client.close()
+      await eventually(() => limit.open === 1)
+    }
+    await eventually(() => store.slots.count('bob') === 1)
+    await eventually(() => store.slots.count('alice') === 0)
+    // Once, and not again after the next failure.
+    store.calls.length = 0
+    store.fault = away
+    await limit.count('bob')
+    store.fault = undefined
+    await eventually(() => !limit.isStoreDown)
+    expect(store.calls).not.toContain('release')
+  })
+
+  test('it is looked for with any key that has a stream, since it may be away for some of them only', async () => {
+    const store = new FaultyStore(60)
+    const { visit } = await serveLimited({ store })
+    for (const user of ['alice', 'bob']) await visit(user)
+    const asked = new Set<string | undefined>()
+    store.fault = (method, key) => {
+      if (method === 'count') asked.add(key)
+      throw new Error('away')
+    }
+    await visit('carol')
+    await eventually(() => asked.has('alice') && asked.has('bob'))
+  })
+
+  test('it is not told to renew nothing', async () => {
+    const { store, limit, visit } = await start()
+    store.fault = away
+    const client = await visit()
+    await visit('bob')
+    client.close()
+    await eventually(() => limit.open === 1)
+    store.fault = undefined
+    await eventually(() => !limit.isStoreDown)
+    expect([store.calls.includes('renew'), store.slots.count('bob')]).toEqual([false, 1])
+  })
+
+  test('a slot that it has after all, though its answer was lost, is renewed and not asked for again', async () => {
+    const store = new FaultyStore(60_000)
+    const { limit, visit } = await serveLimited({ store })
+    store.afterwards = away
+    await visit()
+    store.afterwards = undefined
+    await eventually(() => !limit.isStoreDown)
+    expect([store.calls.filter((call) => call === 'renew'), store.asked.length]).toEqual([['renew'], 1])
+  })
+
+  test('it is told of many streams a hundred at a time', async () => {
+    const { store, limit, visit } = await start({ limit: Infinity })
+    const closing = await Promise.all(Array.from({ length: 150 }, () => visit()))
+    store.fault = away
+    await Promise.all(Array.from({ length: 150 }, (_, i) => visit(`user-${i}`)))
+    for (const client of closing) client.close()
+    await eventually(() => limit.open === 150)
+    const most = { release: 0, acquire: 0 }
+    store.fault = async (method) => {
+      if (method !== 'release' && method !== 'acquire') return
+      most[method] = Math.max(most[method], store.answering)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await eventually(() => !limit.isStoreDown)
+    expect([most, store.slots.size]).toEqual([{ release: 100, acquire: 100 }, 150])
   })
 
   test('also when it has lost everything, and nobody is let in over the cap', async () => {

@@ -97,6 +97,10 @@ describe('a source', () => {
     ['a function that returns an array', () => [n(1), n(2)]],
     ['an async generator function', generator],
     ['a function that returns a Readable', () => Readable.from([n(1), n(2)])],
+    [
+      'iterable in both ways, of which the async one is taken',
+      { [Symbol.asyncIterator]: generator, [Symbol.iterator]: () => [n('never')].values() },
+    ],
   ])('may be %s; when it ends, the response does, and the slot comes back', async (_, source) => {
     const { url, outcome, limit } = await stream(source)
     const client = await open(url)
@@ -131,8 +135,8 @@ describe('a source', () => {
     expect((await outcome()).error?.message).toMatch(/^streamEvents: options is null; give an object/)
   })
 
-  test('whose next() gives no result is an error', async () => {
-    const { url, outcome } = await stream({ [Symbol.iterator]: () => ({ next: () => 5 as never }) })
+  test.each([[5], [null], [undefined]])('whose next() gives %p and no result is an error', async (step) => {
+    const { url, outcome } = await stream({ [Symbol.iterator]: () => ({ next: () => step as never }) })
     await (await open(url)).over
     expect((await outcome()).error?.message).toContain('give { value, done }')
   })
@@ -423,6 +427,36 @@ describe('an event', () => {
     })
   })
 
+  test.each<[string, StreamEventsOptions]>([
+    ['in strict', { strict: true }],
+    [
+      'because onWithhold throws',
+      {
+        onWithhold: () => {
+          throw new Error('noted')
+        },
+      },
+    ],
+  ])('that is withheld and rejects %s gives the source back, whose signal aborts', async (_, options) => {
+    const source = new ManualSource()
+    const { url, outcome } = await stream(source.start, options)
+    const client = await open(url)
+    await source.give({ event: 'secret' })
+    await client.over
+    expect((await outcome()).error).toBeDefined()
+    expect([source.returned, source.signal?.aborted]).toEqual([true, true])
+  })
+
+  test('that is withheld in strict is reported before it rejects', async () => {
+    const withheld: unknown[] = []
+    const { url, outcome } = await stream([{ event: 'secret' }], {
+      strict: true,
+      onWithhold: (_event, why) => withheld.push(why),
+    })
+    await (await open(url)).over
+    expect([(await outcome()).error?.code, withheld]).toEqual(['ERR_STREAM_WITHHELD', ['unlisted']])
+  })
+
   test.each([
     [
       'throws',
@@ -480,6 +514,21 @@ describe('an event', () => {
     await eventually(() => seen.length === 6)
     expect(seen).toEqual(['', 'id 1', 'id 1', 'id 3', 'id 3', 'id 5'])
   })
+
+  test('with an empty id resets session.lastId', async () => {
+    const app = express()
+    const seen: string[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      await streamEvents(session, [n(1, '7')], { end: false })
+      seen.push(session.lastId)
+      await streamEvents(session, [n(2, '')])
+      seen.push(session.lastId)
+    })
+    const { url } = await serve(app)
+    await (await open(url)).over
+    expect(seen).toEqual(['7', ''])
+  })
 })
 
 describe('events that are available in one tick', () => {
@@ -514,25 +563,180 @@ describe('events that are available in one tick', () => {
     expect([data(client).length, writes]).toEqual([64, 1])
   })
 
-  test('leave in writes of one high-water mark at most, plus the event that filled it', async () => {
+  // A character of one byte, and one of three: the high-water mark is one of bytes.
+  test.each(['x', '日'])(
+    'leave in writes of one high-water mark at most, plus the event that filled it (%s)',
+    async (character) => {
+      const app = express()
+      const sizes: number[] = []
+      let highWaterMark = 0
+      app.get('/', async (req, res) => {
+        highWaterMark = res.writableHighWaterMark
+        const session = await openSession(req, res, { events })
+        const write = jest.spyOn(res, 'write')
+        const length = 1000 / Buffer.byteLength(character)
+        await streamEvents(session, Array(500).fill(n(character.repeat(length))), { end: false })
+        sizes.push(...write.mock.calls.map(([text]) => Buffer.byteLength(String(text))))
+        await streamEvents(session, [])
+      })
+      const { url } = await serve(app)
+      const client = await open(url)
+      await client.over
+      expect(client.events).toHaveLength(500)
+      expect(Math.max(...sizes)).toBeLessThan(highWaterMark + 1100)
+      expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(highWaterMark)
+    },
+  )
+})
+
+describe('middleware that wraps write', () => {
+  test('and says that there is room for ever leaves the loop a turn at least every high-water mark', async () => {
+    // So that it is not the clock which gives the turns.
+    jest.spyOn(performance, 'now').mockReturnValue(0)
     const app = express()
-    const sizes: number[] = []
+    const pulledInTurn: number[] = [0]
     let highWaterMark = 0
     app.get('/', async (req, res) => {
       highWaterMark = res.writableHighWaterMark
       const session = await openSession(req, res, { events })
-      const write = jest.spyOn(res, 'write')
-      await streamEvents(session, Array(500).fill(n('x'.repeat(1000))), { end: false })
-      sizes.push(...write.mock.calls.map(([text]) => String(text).length))
-      await streamEvents(session, [])
+      res.write = () => true
+      let isOver = false
+      const turn = () => {
+        pulledInTurn.push(0)
+        if (!isOver) setImmediate(turn)
+      }
+      setImmediate(turn)
+      await streamEvents(session, function* () {
+        for (let i = 0; i < 500; i++) {
+          pulledInTurn.push((pulledInTurn.pop() ?? 0) + 1)
+          yield n('x'.repeat(1000))
+        }
+      })
+      isOver = true
+    })
+    const { url } = await serve(app)
+    await (await open(url)).over
+    jest.restoreAllMocks()
+    expect(pulledInTurn.reduce((sum, pulled) => sum + pulled)).toBe(500)
+    expect(Math.max(...pulledInTurn) * 1000).toBeLessThan(highWaterMark + 1000)
+  })
+
+  test('and says that there is room for ever does not stop a source whose events come turn after turn', async () => {
+    const app = express()
+    const results: StreamResult[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      res.write = () => true
+      results.push(
+        await streamEvents(session, async function* () {
+          for (let i = 0; i < 20; i++) {
+            await new Promise((resolve) => setImmediate(resolve))
+            yield n('x'.repeat(res.writableHighWaterMark))
+          }
+        }),
+      )
+    })
+    const { url } = await serve(app)
+    await (await open(url)).over
+    await eventually(() => results.length === 1)
+    expect(results[0]?.sent).toBe(20)
+  })
+
+  test('and says that there is no room is waited for, until it emits drain', async () => {
+    const app = express()
+    let response: Response | undefined
+    let written = 0
+    app.get('/', async (req, res) => {
+      response = res
+      const session = await openSession(req, res, { events, retry: null, keepAlive: null })
+      res.write = () => {
+        written += 1
+        return false
+      }
+      await streamEvents(session, Array(100).fill(n('x'.repeat(1000))))
     })
     const { url } = await serve(app)
     const client = await open(url)
-    await client.over
-    expect(client.events).toHaveLength(500)
-    expect(Math.max(...sizes)).toBeLessThan(highWaterMark + 1100)
-    expect(Math.min(...sizes.slice(0, -1))).toBeGreaterThanOrEqual(highWaterMark)
+    for (let drains = 1; drains <= 3; drains++) {
+      await eventually(() => written === drains)
+      for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+      expect(written).toBe(drains)
+      response?.emit('drain')
+    }
+    client.close()
   })
+
+  test('and returns nothing does not hide that the client has stopped reading', async () => {
+    const app = express()
+    let pulls = 0
+    app.get('/', async (req, res) => {
+      const write = res.write.bind(res)
+      res.write = ((...args: [string]) => {
+        write(...args)
+      }) as never
+      const session = await openSession(req, res, { events, keepAlive: null })
+      await streamEvents(session, function* () {
+        for (; pulls < 20_000; pulls++) yield n('x'.repeat(1000))
+      })
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    client.response.pause()
+    let before = -1
+    for (let quiet = 0; quiet < 100; quiet = pulls === before && pulls > 0 ? quiet + 1 : 0) {
+      before = pulls
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(pulls).toBeLessThan(20_000)
+    client.close()
+  })
+})
+
+test('pushes to a slow reader, tick after tick, add one listener for its drain at most', async () => {
+  const app = express()
+  let most = 0
+  app.get('/', async (req, res) => {
+    const session = await openSession(req, res, { events, keepAlive: null, maxPushedBytes: Infinity })
+    const before = res.listenerCount('drain')
+    session.push('x'.repeat(8 * 1024 * 1024), 'n')
+    for (let i = 0; i < 20; i++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      session.push(i, 'n')
+      most = Math.max(most, res.listenerCount('drain') - before)
+    }
+    await streamEvents(session, [])
+  })
+  const { url } = await serve(app)
+  const client = await open(url)
+  client.response.pause()
+  await eventually(() => most > 0)
+  client.response.resume()
+  await client.over
+  expect([most, client.events.length]).toEqual([1, 21])
+})
+
+test('a source that has been asked for an event is not asked again because of a drain', async () => {
+  const source = new ManualSource()
+  const app = express()
+  let push = () => {}
+  let drains = 0
+  app.get('/', async (req, res) => {
+    const session = await openSession(req, res, { events, keepAlive: null })
+    res.on('drain', () => (drains += 1))
+    push = () => void session.push('x'.repeat(100_000), 'n')
+    await streamEvents(session, source)
+  })
+  const { url } = await serve(app)
+  const client = await open(url)
+  await source.give(n('x'.repeat(100_000)))
+  await eventually(() => source.pulls === 2)
+  const before = drains
+  push()
+  await eventually(() => drains > before)
+  await source.give(n('last'))
+  await client.until(() => client.events.length === 3)
+  expect(source.pulls).toBe(3)
+  client.close()
 })
 
 test('after a drain that another listener has filled up again, a source rests until the next', async () => {
@@ -625,6 +829,24 @@ function idleReadable(destroyed: () => void) {
   readable.push(n(1))
   return readable
 }
+test.each([
+  ['strict', 'yes'],
+  ['strict', null],
+  ['onWithhold', 'log'],
+  ['signal', {}],
+  ['signal', null],
+])('%s: %p is an error, and the response ends', async (name, value) => {
+  const { url, outcome } = await stream([n(1)], { [name]: value })
+  const client = await open(url)
+  await client.over
+  expect([client.text, (await outcome()).error]).toEqual([
+    '',
+    expect.objectContaining({
+      code: 'ERR_STREAM_BAD_OPTION',
+      message: expect.stringMatching(`^streamEvents: ${name} is .*; give `),
+    }),
+  ])
+})
 
 /** An object that throws whatever is asked of it. */
 function revoked() {
@@ -693,6 +915,22 @@ describe('when the client leaves', () => {
     expect(blocked).toBeInstanceOf(Promise)
   })
 
+  test('before the start, a source that can be returned and destroyed is returned', async () => {
+    const calls: string[] = []
+    const source = {
+      ...never,
+      return: () => calls.push('return'),
+      destroy: () => calls.push('destroy'),
+    }
+    const app = express()
+    app.get('/', async (req, res) => {
+      await streamEvents(await openSession(req, res, { events }), source)
+    })
+    await open((await serve(app)).url, { method: 'HEAD' })
+    await eventually(() => calls.length > 0)
+    expect(calls).toEqual(['return'])
+  })
+
   test('an idle source is returned, its signal aborts and the stream settles at once, even if it ignores both', async () => {
     const source = new ManualSource()
     const { url, outcome, limit } = await stream(source.start)
@@ -705,6 +943,30 @@ describe('when the client leaves', () => {
     expect([source.signal?.aborted, source.returned, source.pulls, limit.open]).toEqual([true, true, 2, 0])
     await source.give(n(2))
     expect(source.pulls).toBe(2)
+  })
+
+  test('one that only half-closes, and reads to the end what the application has ended, has not left', async () => {
+    const app = express()
+    const endings: string[] = []
+    let response: Response | undefined
+    app.get('/', async (req, res) => {
+      response = res
+      const session = await openSession(req, res, { events, maxPushedBytes: Infinity })
+      session.push('x'.repeat(8 * 1024 * 1024), 'n')
+      res.end()
+      await new Promise((resolve) => res.on('close', resolve))
+      endings.push((await streamEvents(session, [])).endedBy)
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    client.send(get('/'))
+    await eventually(() => client.text.length > 0)
+    client.socket.pause()
+    client.socket.end()
+    await eventually(() => response?.req.socket.readableEnded === true)
+    client.socket.resume()
+    await eventually(() => endings.length === 1)
+    expect(endings).toEqual(['aborted'])
   })
 
   test('a generator gets to its finally', async () => {
@@ -889,6 +1151,28 @@ describe('what a source gives or throws after it has ended the stream itself is 
       },
     ],
     [
+      'a result that cannot be read',
+      (end) => () => ({
+        [Symbol.asyncIterator]: () => {
+          let pulls = 0
+          return {
+            async next() {
+              pulls += 1
+              if (pulls === 1) return { done: false, value: n(1) }
+              await null
+              end()
+              return {
+                done: false,
+                get value(): never {
+                  throw new Error('unreadable')
+                },
+              }
+            },
+          }
+        },
+      }),
+    ],
+    [
       'an event whose schema ends it',
       (end) =>
         function* () {
@@ -1059,19 +1343,20 @@ describe('when the application ends it', () => {
     expect((await outcome()).endedBy).toBe('kicked')
   })
 
-  test.each(['end', 'destroy'] as const)(
-    'by res.%s(), an idle source is returned and its signal aborts',
-    async (way) => {
-      const source = new ManualSource()
-      const { url, outcome, responses } = await stream(source.start)
-      const client = await open(url)
-      await source.give(n(1))
-      await client.until(() => client.events.length === 1)
-      responses[0]?.[way]()
-      expect((await outcome()).endedBy).toBe('aborted')
-      expect([source.returned, source.signal?.aborted]).toEqual([true, true])
-    },
-  )
+  test.each<[string, (res: Response) => unknown]>([
+    ['end()', (res) => res.end()],
+    ['destroy()', (res) => res.destroy()],
+    ['destroy(error)', (res) => res.on('error', () => {}).destroy(new Error('of the application'))],
+  ])('by res.%s, an idle source is returned and its signal aborts', async (_, over) => {
+    const source = new ManualSource()
+    const { url, outcome, responses } = await stream(source.start)
+    const client = await open(url)
+    await source.give(n(1))
+    await client.until(() => client.events.length === 1)
+    over(responses[0] as Response)
+    expect((await outcome()).endedBy).toBe('aborted')
+    expect([source.returned, source.signal?.aborted]).toEqual([true, true])
+  })
 
   test('by its signal, the response ends after what was sent', async () => {
     const source = new ManualSource()
@@ -1175,6 +1460,67 @@ describe('when the application ends it', () => {
     )
     await (await open(url)).over
     expect([calls, await outcome()]).toMatchObject([['next', 'return'], { sent: 0, endedBy: 'aborted' }])
+  })
+
+  test('by res.destroy() from within the source, nothing more is pulled, and it is returned', async () => {
+    let pulledAfter = 0
+    let cleanedUp = false
+    const app = express()
+    const results: StreamResult[] = []
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      results.push(
+        await streamEvents(session, function* () {
+          try {
+            yield n(1)
+            res.destroy()
+            yield n(2)
+            for (; pulledAfter < 1000; pulledAfter++) yield n(3)
+          } finally {
+            cleanedUp = true
+          }
+        }),
+      )
+    })
+    const { url } = await serve(app)
+    await (await open(url).catch(() => undefined))?.over
+    await eventually(() => results.length === 1)
+    expect([pulledAfter, cleanedUp, results[0]?.endedBy]).toEqual([0, true, 'aborted'])
+  })
+
+  test('by its signal as the source starts, what it starts is returned and not asked for anything', async () => {
+    const source = new ManualSource()
+    const controller = new AbortController()
+    const { url, outcome } = await stream(
+      (signal) => {
+        controller.abort()
+        return source.start(signal)
+      },
+      { signal: controller.signal },
+    )
+    await (await open(url)).over
+    expect(await outcome()).toEqual({ sent: 0, withheld: 0, endedBy: 'aborted' })
+    expect([source.returned, source.pulls, source.signal?.aborted]).toEqual([true, 0, true])
+  })
+
+  test('by its signal with end: false, the response stays open whatever the source throws later', async () => {
+    const source = new ManualSource()
+    const app = express()
+    app.get('/', async (req, res) => {
+      const session = await openSession(req, res, { events })
+      const controller = new AbortController()
+      const stopped = streamEvents(session, source, { end: false, signal: controller.signal })
+      await eventually(() => source.pulls === 1)
+      controller.abort()
+      await stopped
+      await source.fail(new Error('too late'))
+      await new Promise((resolve) => setImmediate(resolve))
+      await streamEvents(session, [n('still open')])
+    })
+    const { url } = await serve(app)
+    const client = await open(url)
+    await client.over
+    expect(data(client)).toEqual(['still open'])
   })
 
   test('by one signal that many streams share, it has one listener of ours, and none afterwards', async () => {

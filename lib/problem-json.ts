@@ -7,11 +7,17 @@ import {
 } from 'node:http'
 import { badOption, isRefusal, isStreamErrorCode } from './errors.js'
 
-/** They describe the body that the route was going to send. The error may have its own: a 416 has a Content-Range. */
-const OF_ANOTHER_BODY = ['Content-Language', 'Content-Range', 'ETag', 'Last-Modified']
-
-/** How a body travels. Beside our Content-Length they would leave two readers with two ideas of where it ends. */
-const OF_ANOTHER_WAY = ['Content-Encoding', 'Transfer-Encoding', 'Trailer']
+/** They describe the body that the route was going to send, or how it would have travelled. */
+const OF_ANOTHER_BODY = [
+  'Content-Encoding',
+  'Content-Language',
+  'Content-Range',
+  'ETag',
+  'Last-Modified',
+  // Beside a Content-Length it would leave two readers with two ideas of where the body ends.
+  'Transfer-Encoding',
+  'Trailer',
+]
 
 /**
  * Makes an error middleware that answers with RFC 9457 problem details (`application/problem+json`).
@@ -47,10 +53,14 @@ export function problemJson(...none: readonly never[]) {
     }
     const body = Buffer.from(JSON.stringify(problem))
 
-    removeHeaders(res, OF_ANOTHER_BODY)
+    // A 416 says how long the whole is (RFC 9110 section 15.5.17), but not with what the route said.
+    res.removeHeader('Content-Range')
     // RFC 6585 section 4: a 429 must not be stored by a cache; the other refusals pass as quickly.
     setHeaders(res, { 'Cache-Control': 'no-store', ...(typeof headers === 'object' && headers) })
-    removeHeaders(res, OF_ANOTHER_WAY)
+    for (const name of OF_ANOTHER_BODY) {
+      // Removing a Transfer-Encoding that is not there would forbid Node to chunk what compresses this body.
+      if (res.hasHeader(name) && !(name === 'Content-Range' && status === 416)) res.removeHeader(name)
+    }
     setHeaders(res, { 'Content-Type': 'application/problem+json', 'Content-Length': body.byteLength })
     res.statusCode = status as number
     res.statusMessage = problem.title
@@ -60,11 +70,6 @@ export function problemJson(...none: readonly never[]) {
 
 function isErrorStatus(status: unknown): boolean {
   return Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 599
-}
-
-/** Only those that are there: removing a Transfer-Encoding that is not forbids Node to chunk what compresses this body. */
-function removeHeaders(res: ServerResponse, names: readonly string[]): void {
-  for (const name of names) if (res.hasHeader(name)) res.removeHeader(name)
 }
 
 /** An undefined value, or one with a line break, would throw here: after the refusal, and past every handler. */
