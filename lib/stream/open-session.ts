@@ -55,8 +55,9 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
   /**
    * How many bytes may be waiting for a slow reader, from earlier ticks, when `session.push` (or a better-sse
    * Channel) adds more; beyond it the client is cut, `endedBy: 'stalled'`, because `push` cannot wait as
-   * `streamEvents` does. What is pushed in one tick is not counted against itself: a large snapshot may be pushed
-   * at once. An integer >= 0 or `Infinity`. Default: 4194304 (4 MiB).
+   * `streamEvents` does. The largest write among them is not counted: one large event, or a snapshot that was pushed
+   * at once, does not put a reader behind. Comments are left out beyond it. An integer >= 0 or `Infinity`. Default:
+   * 4194304 (4 MiB).
    */
   maxPushedBytes?: number | undefined
 
