@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import type { Server } from 'node:http'
 import { inspect } from 'node:util'
 import express, { type ErrorRequestHandler, type Request } from 'express'
 import {
@@ -328,13 +329,10 @@ describe('the capacity', () => {
       limit: () => (isKnown ? 5 : plan.reached().then(() => 5)),
     })
     const { port, url, server } = await serve(app)
-    const connected = once(server, 'connection')
-    const client = await raw(port)
-    const [socket] = await connected
+    const { client, leave } = await connect(server, port)
     client.send(get('/events', 'user: alice'))
     await plan.arrival
-    client.destroy()
-    await once(socket, 'close')
+    await leave()
     isKnown = true
     plan.pass()
     await new Promise((resolve) => setImmediate(resolve))
@@ -554,13 +552,10 @@ describe('a slot comes back exactly once', () => {
     outer.get('/hang', () => {})
     outer.use(app)
     const { port, server } = await serve(outer)
-    const connected = once(server, 'connection')
-    const client = await raw(port)
-    const [socket] = await connected
+    const { client, leave } = await connect(server, port)
     client.send(get('/hang') + get('/events'))
     await key.arrival
-    client.destroy()
-    await once(socket, 'close')
+    await leave()
     key.pass()
     for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
     expect([limit.open, store.size, handled, plan.mock.calls]).toEqual([0, 0, [], []])
@@ -572,13 +567,10 @@ describe('a slot comes back exactly once', () => {
     const plan = wait()
     const { app, limit, handled } = createApp({ limit: () => plan.reached().then(() => 5), store })
     const { port, server } = await serve(app)
-    const connected = once(server, 'connection')
-    const client = await raw(port)
-    const [socket] = await connected
+    const { client, leave } = await connect(server, port)
     client.send(get('/events', 'user: alice'))
     await plan.arrival
-    client.destroy()
-    await once(socket, 'close')
+    await leave()
     plan.pass()
     await new Promise((resolve) => setImmediate(resolve))
     expect([limit.open, handled, acquire.mock.calls]).toEqual([0, [], []])
@@ -906,6 +898,18 @@ function laterStore(): SlotStore {
     release: async (key, slotId) => store.release(key, slotId),
     count: async (key) => store.count(key),
   }
+}
+
+/** Connects; `leave` goes away again, until the server has seen it. */
+async function connect(server: Server, port: number) {
+  const connected = once(server, 'connection')
+  const client = await raw(port)
+  const [socket] = await connected
+  const leave = async () => {
+    client.destroy()
+    await once(socket, 'close')
+  }
+  return { client, leave }
 }
 
 /** A place where code waits until it is let pass. */
