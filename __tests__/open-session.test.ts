@@ -1190,10 +1190,10 @@ describe('maxPushedBytes', () => {
 describe('a client that is more than maxPushedBytes behind', () => {
   const MB = 1024 * 1024
 
-  /** A client that does not read, under a small maxPushedBytes, with its session and response. */
-  async function stalledClient() {
+  /** A client that does not read, with its session and response. */
+  async function stalledClient(maxPushedBytes = 100_000) {
     const responses: ServerResponse[] = []
-    const { app, sessions } = createApp({ maxPushedBytes: 100_000, keepAlive: null }, (_req, res, next) => {
+    const { app, sessions } = createApp({ maxPushedBytes, keepAlive: null }, (_req, res, next) => {
       responses.push(res)
       next()
     })
@@ -1244,6 +1244,44 @@ describe('a client that is more than maxPushedBytes behind', () => {
       behind = Math.max(behind, response.writableLength)
     }
     expect([session.isConnected, behind < 3 * MB]).toEqual([false, true])
+  })
+
+  test('is one also after a large event has gone, however much it was', async () => {
+    const { client, session, response } = await stalledClient(8 * MB)
+    const push = async (bytes: number) => {
+      session.push('x'.repeat(bytes), 'iteration')
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await push(32 * MB)
+    // So that there is still something waiting when it has gone.
+    for (let i = 0; i < 7; i++) await push(MB)
+    client.socket.resume()
+    await eventually(() => response.writableLength < 8 * MB)
+    client.socket.pause()
+    let behind = 0
+    for (let i = 0; i < 40 && session.isConnected; i++) {
+      await push(MB)
+      behind = Math.max(behind, response.writableLength)
+    }
+    expect([session.isConnected, behind < 20 * MB]).toEqual([false, true])
+  })
+
+  test('is none whose response waits for its turn while much is pushed in one tick', async () => {
+    const app = express()
+    let finish = () => {}
+    app.get('/first', (_req, res) => {
+      finish = () => void res.end()
+    })
+    app.get('/second', async (req, res) => {
+      const session = await openSession(req, res, { events, maxPushedBytes: 20 })
+      for (let i = 0; i < 3; i++) session.push(i, 'iteration')
+      res.end()
+      finish()
+    })
+    const { port } = await serve(app)
+    const client = await raw(port)
+    await client.send(get('/first') + get('/second', 'Connection: close')).closed
+    expect(client.text).toContain('data: 2\n\n')
   })
 
   test('is sent no more comments, but is not cut for them', async () => {

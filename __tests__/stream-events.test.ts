@@ -474,6 +474,14 @@ describe('an event', () => {
     expect([client.text, (await outcome()).error?.message]).toEqual(['', 'noted'])
   })
 
+  test('that is the last and withheld rejects with what onWithhold rejects with', async () => {
+    const { url, outcome } = await stream([{ event: 'secret' }], {
+      onWithhold: () => Promise.reject(new Error('noted')),
+    })
+    await (await open(url)).over
+    expect((await outcome()).error?.message).toBe('noted')
+  })
+
   test('with an async schema keeps its place', async () => {
     const { url } = await stream([n(1), { event: 'later', data: 2 }, n(3)])
     const client = await open(url)
@@ -882,6 +890,31 @@ describe('when the client leaves', () => {
     client.close()
     await outcome()
     expect([bus.destroy, bus.cancel].map((fn) => fn.mock.calls.length)).toEqual([0, 0])
+  })
+
+  test("before the start, what a Readable says to its end is nobody's business", async () => {
+    const closed = jest.fn()
+    const readable = new Readable({ destroy: (_error, done) => done(new Error('cleanup failed')) })
+    readable.once('close', closed)
+    const { url } = await stream(readable)
+    await open(url, { method: 'HEAD' })
+    await eventually(() => closed.mock.calls.length === 1)
+  })
+
+  test('a source that throws whatever else it is asked keeps nobody from settling', async () => {
+    const items = new Proxy(never, {
+      get: (target, name) => {
+        if (name in target || typeof name === 'symbol' || name === 'then') return Reflect.get(target, name)
+        throw new Error(`There is no ${name}`)
+      },
+    })
+    const { url, outcome, sessions } = await stream(items)
+    const client = await open(url)
+    await eventually(() => sessions.length === 1)
+    const other = streamEvents(sessions[0] as Session, never)
+    client.close()
+    expect([await outcome(), (await other).endedBy]).toMatchObject([{ endedBy: 'client' }, 'client'])
+    expect(sessions[0]?.isConnected).toBe(false)
   })
 
   test.each<[string, (over: () => void) => StreamSource]>([

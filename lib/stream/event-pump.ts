@@ -103,8 +103,13 @@ export class EventPump {
     let hasFilledTurn = false
     while (!this.#stopped) {
       if (connection.endedBy) return this.#stopOver()
-      if (connection.needsDrain || hasFilledTurn || isTurnOver()) {
-        await (connection.needsDrain ? this.#arrival(connection.drain()) : laterTurn())
+      if (connection.needsDrain) {
+        await this.#arrival(connection.drain())
+        continue
+      }
+      // Also after a drain, which a fast reader's socket reports before the event loop had its turn.
+      if (hasFilledTurn || isTurnOver()) {
+        await laterTurn()
         hasFilledTurn = false
         continue
       }
@@ -117,7 +122,7 @@ export class EventPump {
         return dropUnheard(next)
       }
       const step = isPromise(next) ? await this.#arrival(next) : next
-      if (this.#stopped) return
+      if (this.#stopped) return dropUnheard(step)
       if (typeof step !== 'object' || step === null) {
         throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
       }
@@ -133,8 +138,11 @@ export class EventPump {
       const framed = isPromise(framing) ? await this.#arrival(framing) : framing
       // A schema or a getter of the application may have ended it.
       if (this.#stopped || !framed) return
-      if (typeof framed === 'string') this.#withhold(event, framed)
-      else if (connection.writable) {
+      if (typeof framed === 'string') {
+        const told = this.#withhold(event, framed)
+        if (isPromise(told)) await this.#arrival(told)
+        if (this.#options.strict) throw withheldInStrict(event, framed)
+      } else if (connection.writable) {
         hasFilledTurn = connection.writeFrame(framed.text)
         this.#sent += 1
         if (framed.id !== undefined) this.#options.onId(framed.id)
@@ -142,11 +150,9 @@ export class EventPump {
     }
   }
 
-  #withhold(event: unknown, why: WithholdReason): void {
+  #withhold(event: unknown, why: WithholdReason): unknown {
     this.#withheld += 1
-    const told: unknown = this.#options.onWithhold?.(event, why)
-    if (isPromise(told)) told.then(undefined, (error) => this.#fail(error))
-    if (this.#options.strict) throw withheldInStrict(event, why)
+    return this.#options.onWithhold?.(event, why)
   }
 
   /** The source ended. */

@@ -7,7 +7,7 @@ import type { Projection } from './viewer-events.js'
 /**
  * Called for each withheld event with the event as the application gave it, and why. For the server's log: the
  * event has not been checked. What it throws reaches the caller of `streamEvents` or `push`; so does, with `streamEvents`,
- * the rejection of a promise that it returns (to that of a `push` nobody listens).
+ * the rejection of a promise that it returns, for which the stream waits. (After a `push` it is an unhandled rejection.)
  */
 export type OnWithhold = (event: unknown, why: WithholdReason) => void
 

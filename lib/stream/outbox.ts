@@ -13,6 +13,8 @@ export class Outbox {
   #drainListeners: (() => void)[] = []
   #text = ''
   #bytes = 0
+  /** How many of these come from earlier ticks: only while the response waits for its turn are there any. */
+  #earlierBytes = 0
   /** The size of the largest write since the client was last up to date. */
   #largestWrite = 0
   #flushScheduled = false
@@ -48,8 +50,7 @@ export class Outbox {
    * event, or a snapshot that was pushed at once, does not put a reader behind.
    */
   get bytesBehind(): number {
-    const waiting = this.#res.writableLength
-    return Math.max(0, waiting - this.#largestWrite) + (this.#isQueued ? this.#bytes : 0)
+    return Math.max(0, this.#res.writableLength - this.#largestWrite) + this.#earlierBytes
   }
 
   put(text: string): void {
@@ -73,7 +74,8 @@ export class Outbox {
     const bytes = this.#bytes
     this.clear()
     if (text === '' || !this.#isWritable()) return
-    this.#largestWrite = this.#res.writableLength === 0 ? bytes : Math.max(this.#largestWrite, bytes)
+    // Where less is waiting than it was, it is no longer among what waits.
+    this.#largestWrite = Math.max(Math.min(this.#largestWrite, this.#res.writableLength), bytes)
     // Middleware that wraps write may return nothing, which is no "no": 'drain' would not come.
     if (this.#res.write(text) === false || this.#res.writableNeedDrain) this.#awaitDrain()
     this.#onWrite()
@@ -82,6 +84,7 @@ export class Outbox {
   clear(): void {
     this.#text = ''
     this.#bytes = 0
+    this.#earlierBytes = 0
   }
 
   /** Resolves when {@link needsDrain} is over; never, if the response ends first. */
@@ -96,6 +99,7 @@ export class Outbox {
   readonly #scheduledFlush = () => {
     this.#flushScheduled = false
     this.flush()
+    this.#earlierBytes = this.#bytes
   }
 
   #awaitDrain(): void {

@@ -47,7 +47,8 @@ export function startSource(source: StreamSource<unknown>, controller: AbortCont
   }
   const iterator = items?.[Symbol.asyncIterator]?.() ?? items?.[Symbol.iterator]?.()
   if (iterator && typeof items === 'object') {
-    return { iterator, discard: () => discardSource(isReadable(items) ? items : iterator) }
+    const closable = isReadable(items) ? items : iterator
+    return { iterator, discard: () => discardSource(closable) }
   }
   throw badOption(
     'streamEvents: the source',
@@ -65,8 +66,11 @@ export function discardSource(source: unknown): void {
   try {
     let closed: unknown
     // Nothing else is destroyed or cancelled: what has other viewers (a bus) may have methods of these names too.
-    if (isReadable(source)) source.destroy()
-    else if (source instanceof ReadableStream) closed = source.cancel()
+    if (isReadable(source)) {
+      // What it says to that comes as an 'error' event, which kills the process if nobody listens.
+      source.on?.('error', () => {})
+      source.destroy()
+    } else if (source instanceof ReadableStream) closed = source.cancel()
     else closed = (source as Partial<Iterator<unknown>>).return?.()
     if (isPromise(closed)) closed.then(undefined, () => {})
   } catch {
@@ -75,7 +79,13 @@ export function discardSource(source: unknown): void {
 }
 
 /** Whether it is a node:stream Readable, of Node itself or of the readable-stream package. */
-function isReadable(source: object): source is { destroy(): unknown } {
-  const { pipe, destroy } = source as { pipe?: unknown; destroy?: unknown }
-  return typeof pipe === 'function' && typeof destroy === 'function'
+function isReadable(
+  source: object,
+): source is { destroy(): unknown; on?(event: 'error', listener: () => void): unknown } {
+  try {
+    const { pipe, destroy } = source as { pipe?: unknown; destroy?: unknown }
+    return typeof pipe === 'function' && typeof destroy === 'function'
+  } catch {
+    return false
+  }
 }
