@@ -146,18 +146,21 @@ describeWithRedis('RedisStore', () => {
   test('forgets a tombstone after two leases, also where streams come and go all the time', async () => {
     const store = new RedisStore({ sendCommand: clients.ioredis.sendCommand, leaseMs: 100 })
     let taken = 0
-    const lease = (slot: number) => [{ key: 'alice', slotId: `${slot}` }]
-    await eventually(async () => {
+    /** Takes the place of the last stream, and asks what became of another. */
+    const evictAndAsk = async (slot: () => number) => {
       taken += 1
       await store.acquire('alice', `${taken}`, 1, { evictOldest: true })
-      return (await store.renew(lease(1)))[0] === 'lost'
-    })
-    expect(await store.renew(lease(taken - 1))).toEqual(['evicted'])
+      const [state] = await store.renew([{ key: 'alice', slotId: `${slot()}` }])
+      return state
+    }
+    await eventually(async () => (await evictAndAsk(() => 1)) === 'lost')
+    // Asked again, as a busy machine may take two leases for one answer.
+    await eventually(async () => (await evictAndAsk(() => taken - 1)) === 'evicted')
   })
 
   test('forgets tombstones also where one stream stays open all the time', async () => {
     const { sendCommand } = clients['node-redis']
-    const store = new RedisStore({ sendCommand, leaseMs: 200, hashKeys: false })
+    const store = new RedisStore({ sendCommand, leaseMs: 500, hashKeys: false })
     for (let i = 0; i < 20; i += 1) await store.acquire('alice', `${i}`, Infinity)
     await store.kick('alice')
     await store.acquire('alice', 'stays', Infinity)
