@@ -16,6 +16,8 @@ export default defineConfig({
     ...options,
     // No comments that say which file a piece came from: of a copied-in one that may be a path of this machine.
     experimental: { ...options.experimental, attachDebugInfo: 'none' },
+    // On a busy machine it would tell newcomers, before the demo greets them, which plugin was slow.
+    checks: { ...options.checks, pluginTimings: false },
     plugins: cjsDts ? [options.plugins, typesOfBetterSseAreEsm] : options.plugins,
   }),
 })

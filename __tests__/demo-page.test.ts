@@ -393,11 +393,24 @@ describeInBrowser('the page', () => {
       await openStreams(page, 1)
       const tab = await newTab(context, demo.url)
       await tab.getByRole('button', { name: 'Log out' }).click()
+      await tab.getByRole('status').getByText('Logged out').waitFor()
       await page.getByText('You are logged out').waitFor()
       await logIn(tab, 'admin', 'ivy')
       await page.getByText('Logged in as ivy admin').waitFor()
+      await page.getByText('Another tab logged in as ivy').waitFor()
+      await page.getByText('so the streams of alice were closed here').waitFor()
       await context.request.post(`${demo.url}/login`, { data: { name: 'jim', role: 'viewer' } })
       await page.getByText('Another tab logged in as jim').waitFor()
+      await page.getByText('so the streams of ivy were closed here').waitFor()
+      // Where nobody was logged in, nobody lost streams.
+      await tab.getByText('Another tab logged in as jim').waitFor()
+      await tab.getByRole('button', { name: 'Log out' }).click()
+      await logIn(page, 'viewer', 'kim')
+      await tab.getByText('All tabs of a browser share the login.').waitFor()
+      expect(await page.getByRole('alert').isVisible()).toBe(false)
+      await tab.reload()
+      await tab.getByText('Logged in as kim viewer').waitFor()
+      expect(await tab.getByRole('alert').isVisible()).toBe(false)
     })
 
     test('ends those of a hidden tab when another tab logs out, and shows nothing of the next user there', async () => {
@@ -445,6 +458,7 @@ describeInBrowser('the page', () => {
       server.closeAllConnections()
       await state(page, 1, 'Waiting to come back')
       await cardOf(page, 1).getByText('EventSource comes back by itself').waitFor()
+      await page.getByText('Waiting for stream 1 to come back.').waitFor()
       await state(page, 1, 'Open')
     })
 
@@ -524,7 +538,7 @@ describeInBrowser('the page', () => {
 
   describe('of more streams than the browser has connections', () => {
     const before = process.env.SSE_MAX_PER_USER
-    beforeAll(() => {
+    beforeEach(() => {
       process.env.SSE_MAX_PER_USER = '10'
     })
     afterAll(() => {
@@ -533,6 +547,18 @@ describeInBrowser('the page', () => {
     })
 
     const RAN_OUT = 'The browser has run out of connections'
+
+    test('shows a single slot in use where the cap is too large to draw each', async () => {
+      process.env.SSE_MAX_PER_USER = '200'
+      const { demo, page } = await visit()
+      const pieces = page.getByRole('meter', { name: 'Slots used' }).locator('span')
+      const used = page.getByRole('meter').locator('.here, .elsewhere')
+      await gauge(page, '0 of 200 slots used.')
+      expect([await pieces.count(), await used.count()]).toEqual([20, 0])
+      await demo.watch(ALICE)
+      await gauge(page, '1 of 200 slots used')
+      expect([await pieces.count(), await used.count()]).toEqual([20, 1])
+    })
 
     test('explains it instead of opening the sixth, and its own calls go on', async () => {
       const { demo, page } = await visit('viewer', { tokenDelayMs: 5 })
@@ -894,12 +920,15 @@ describeInBrowser('the page', () => {
       await page.getByRole('button', { name: 'Ask' }).click()
       await page.getByText('A question has at most 300 characters, and this one has 301.').waitFor()
 
-      for (let held = 0; held < 5; held += 1) await demo.watch(ALICE)
+      const [first] = await Promise.all(Array.from({ length: 5 }, () => demo.watch(ALICE)))
       await field.fill('Busy?')
       await page.getByRole('button', { name: 'Ask' }).click()
       await page.getByText('429 Too Many Requests', { exact: true }).waitFor()
       await page.getByText('Policy "sse": at most 5 streams open at once per user; 0 are free.').waitFor()
       expect(await field.getAttribute('aria-invalid')).toBe(null)
+      expect(await page.getByText('A slot is free now').isVisible()).toBe(false)
+      first?.close()
+      await page.getByText('Refused. A slot is free now: ask again.').waitFor()
     })
   })
 

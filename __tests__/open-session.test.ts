@@ -622,8 +622,8 @@ describe('misuse is an error before the first byte', () => {
       await supertest(app).get('/')
       await supertest(app).get('/')
       expect(warn.mock.calls.map(([text]) => text)).toEqual([
-        'openSession has no option keepalive; it was ignored.',
-        'streamEvents has no option onWitheld; it was ignored.',
+        'openSession has no option keepalive; it was ignored. It has events, retry, keepAlive, headers, state, trustClientEventId, stallTimeoutMs, maxPushedBytes, onWithhold.',
+        'streamEvents has no option onWitheld; it was ignored. It has end, strict, onWithhold, signal.',
       ])
     } finally {
       warn.mockRestore()

@@ -427,6 +427,17 @@ describe('an event', () => {
     })
   })
 
+  test.each([
+    [{ event: 'secret' }, /\(unlisted\); list it in defineEvents/],
+    [{ event: 'kept', data: 'text' }, /\(invalid\); give .* data that fits its rule/],
+    [{ event: 'n', id: 5 }, /\(bad-id\); give an id that is a string/],
+    [{ event: 'n', data: 1n }, /\(unserialisable\); give data that JSON\.stringify can write/],
+  ])('that is withheld in strict says what to give instead: %p', async (event, message) => {
+    const { url, outcome } = await stream([event] as never, { strict: true })
+    await (await open(url)).over
+    expect((await outcome()).error).toMatchObject({ message: expect.stringMatching(message) })
+  })
+
   test.each<[string, StreamEventsOptions]>([
     ['in strict', { strict: true }],
     [

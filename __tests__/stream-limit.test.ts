@@ -853,7 +853,23 @@ describe('a warning is given', () => {
   test('of an option that does not exist', async () => {
     const warned = nextWarning()
     streamLimit({ keyGenerator, max: 3 } as never)
-    expect(await warned).toBe('streamLimit has no option max; it was ignored.')
+    expect(await warned).toBe(
+      'streamLimit has no option max; it was ignored. It has limit, keyGenerator, store, whenStoreDown, capacity, identifier, handler, skip.',
+    )
+  })
+
+  test('of none of the members of a request, which app.use(streamLimit) takes for options', async () => {
+    const app = express()
+    app.use(streamLimit as never)
+    app.use(((error, _req, res, _next) => res.status(500).send(error.message)) as express.ErrorRequestHandler)
+    const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    try {
+      const { text } = await supertest(app).get('/')
+      expect(text).toContain('streamLimit: keyGenerator is undefined')
+      expect(warn).not.toHaveBeenCalled()
+    } finally {
+      warn.mockRestore()
+    }
   })
 
   test('when one store is given to two limiters', async () => {

@@ -14,7 +14,7 @@ export function warnOfUnknownOptions<Options>(
 ): void {
   for (const name in options) {
     if (Object.hasOwn(known, name)) continue
-    const warning = `${where} has no option ${name}; it was ignored.`
+    const warning = `${where} has no option ${name}; it was ignored. It has ${Object.keys(known).join(', ')}.`
     if (warnedOf.has(warning)) continue
     warnedOf.add(warning)
     process.emitWarning(warning, { type: 'StreamGuardWarning' })

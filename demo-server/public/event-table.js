@@ -56,9 +56,13 @@ export class EventTable {
     byId('no-rows').hidden = false
   }
 
+  get isEmpty() {
+    return this.#rows.children.length === 0
+  }
+
   /** An empty table has nothing yet that could move away, so only the button holds it. */
   get #isPaused() {
-    return this.#reasons.has(BY_BUTTON) || (this.#reasons.size > 0 && this.#rows.children.length > 0)
+    return this.#reasons.has(BY_BUTTON) || (this.#reasons.size > 0 && !this.isEmpty)
   }
 
   #insert({ name, payload, at }) {

@@ -30,14 +30,15 @@ export function showGauge({ used, cap, shared, pid, port }, usedHere) {
 
   gauge.setAttribute('aria-valuemax', cap)
   gauge.setAttribute('aria-valuenow', Math.min(used, cap))
-  gauge.setAttribute('aria-valuetext', `${used} of ${cap} slots used`)
+  gauge.setAttribute('aria-valuetext', `${total} used`)
   const pieces = Math.min(cap, MOST_PIECES)
   while (gauge.children.length < pieces) gauge.append(el('span'))
   while (gauge.children.length > pieces) gauge.lastChild.remove()
   for (const [index, piece] of [...gauge.children].entries()) {
-    // What of the whole this piece stands for, so that one piece of a large cap may be many slots.
+    // What of the whole this piece stands for: of a large cap one may be many slots, and the first shows any at all.
     const upTo = ((index + 1) * cap) / pieces
-    piece.className = upTo <= here ? 'here' : upTo <= used ? 'elsewhere' : ''
+    const isReachedBy = (slots) => upTo <= slots || (index === 0 && slots > 0)
+    piece.className = isReachedBy(here) ? 'here' : isReachedBy(used) ? 'elsewhere' : ''
   }
 }
 

@@ -25,6 +25,10 @@ let lastLook = 0
 let logins = 0
 /** Whether a logout is still to be told to the server. */
 let isLeaving = false
+/** Whether who is found to be logged in next is no surprise: by the form of this tab, or when the page was loaded. */
+let isExpected = true
+/** Whose streams another tab's logout closed here, until the next login. */
+let ousted
 const table = new EventTable()
 const question = new Question({
   reserve,
@@ -50,6 +54,7 @@ byId('login-form').addEventListener('submit', async (event) => {
   }
   showFieldError(field)
   isLeaving = false
+  isExpected = true
   logins += 1
   channel.postMessage('login')
   await look()
@@ -67,6 +72,8 @@ byId('log-out').addEventListener('click', async () => {
 function enter(seen) {
   leave()
   caller = seen
+  // Whoever logs in next has to choose a role anew.
+  byId('login-form').reset()
   byId('caller-name').textContent = seen.name
   byId('caller-role').textContent = seen.role
   byId('curl').textContent =
@@ -83,6 +90,7 @@ function leave() {
   question.clear()
   table.clear()
   hideNotice()
+  if (caller) announce('Logged out')
   caller = undefined
 }
 
@@ -116,14 +124,16 @@ async function look() {
     })
     if (asked !== logins) return undefined
     if (seen.name !== caller?.name || seen.role !== caller?.role) {
-      const before = caller
+      const before = caller ?? ousted
       enter(seen)
-      if (before) showNotice('login', ...changedBy(`Another tab logged in as ${seen.name}`, before))
+      if (!isExpected) showNotice('login', ...changedBy(`Another tab logged in as ${seen.name}`, before))
+      isExpected = false
+      ousted = undefined
     }
     // An answer that a newer look has overtaken would turn the gauge back.
     if (number === lastLook) {
       showGauge(seen, Math.min(usedHere, slotsHere()))
-      for (const card of cards) card.markFree(seen.cap === null || seen.used < seen.cap)
+      for (const refused of [question, ...cards]) refused.markFree(seen.cap === null || seen.used < seen.cap)
     }
     hideNotice('call')
     await hideNoticeOfConnections()
@@ -136,7 +146,11 @@ async function look() {
         showView(false)
       }
       hideNotice('call')
-      if (before) showNotice('login', ...changedBy('You are logged out', before))
+      isExpected = false
+      if (before) {
+        ousted = before
+        showNotice('login', ...changedBy('You are logged out', before))
+      }
     } else await explain(error)
     return undefined
   } finally {
@@ -156,9 +170,10 @@ function lookSoon() {
   lookTimer = setTimeout(lookAgain, LOOK_AFTER_MS)
 }
 
-/** What to say when this tab's login was changed, as all tabs share one cookie. */
-function changedBy(title, { name }) {
-  return [title, `All tabs of a browser share the login, so the streams of ${name} were closed here.`]
+/** What to say when this tab's login was changed, as all tabs share one cookie; of whom, if somebody was here. */
+function changedBy(title, before) {
+  const closed = before ? `, so the streams of ${before.name} were closed here` : ''
+  return [title, `All tabs of a browser share the login${closed}.`]
 }
 
 function slotsHere() {
@@ -234,8 +249,14 @@ function showFollowed() {
   byId('no-cards').hidden = cards.length > 0
   byId('followed').textContent = followed
     ? `Of stream ${followed.number}, with all that ${caller.role === 'admin' ? 'an admin' : 'a viewer'} gets of each event.`
-    : 'Open a stream to see them.'
+    : whenNoneIsOpen()
   showWithheld(followed, caller.role)
+}
+
+function whenNoneIsOpen() {
+  const waiting = cards.find(({ state }) => state === 'waiting')
+  if (waiting) return `Waiting for stream ${waiting.number} to come back.`
+  return table.isEmpty ? 'Open a stream to see them.' : 'Open a stream to see more.'
 }
 
 setInterval(() => {

@@ -5,6 +5,7 @@ import { SseParser } from './sse-parser.js'
 
 const MOST_CHARACTERS = 300
 const LOST = 'The connection was lost before the last word.'
+const REFUSED = 'Refused.'
 
 /** Asks, shows the answer as it comes, and stops it. */
 export class Question {
@@ -15,6 +16,8 @@ export class Question {
   #state = byId('answer-state')
   #tokens = 0
   #controller
+  /** Whether the last one was refused for want of a slot. */
+  #isOverLimit = false
   /** Counts answers, and what ends them: the news of an old one must not be told of a new one. */
   #runs = 0
 
@@ -49,9 +52,18 @@ export class Question {
     this.#controller?.abort()
   }
 
+  /** Says that what was refused would not be now. */
+  markFree(isFree) {
+    if (!this.#isOverLimit) return
+    const text = isFree ? 'Refused. A slot is free now: ask again.' : REFUSED
+    // The same again would be read out again.
+    if (this.#state.textContent !== text) this.#state.textContent = text
+  }
+
   clear() {
     this.#runs += 1
     this.stop()
+    this.#isOverLimit = false
     this.#answer.textContent = ''
     this.#answer.hidden = true
     this.#state.textContent = ''
@@ -137,7 +149,8 @@ export class Question {
   #showFailure(error, answerId) {
     this.#answer.hidden = this.#tokens === 0
     if (error instanceof Refusal) {
-      this.#state.textContent = 'Refused.'
+      this.#isOverLimit = error.status === 429
+      this.#state.textContent = REFUSED
       byId('answer-refusal').replaceChildren(...describeRefusal(error))
     } else this.#state.textContent = answerId ? LOST : 'There was no connection to the server.'
   }

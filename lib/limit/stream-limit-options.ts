@@ -109,7 +109,6 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
   if (typeof options !== 'object' || options === null) {
     throw badOption('streamLimit: options', options, 'an object with at least a keyGenerator')
   }
-  warnOfUnknownOptions<StreamLimitOptions>('streamLimit', options, OPTIONS)
   const { keyGenerator, limit, store, whenStoreDown, capacity, identifier, handler, skip } = options
   if (typeof keyGenerator !== 'function') {
     throw badOption(
@@ -118,6 +117,8 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
       'a function that says whose stream this is, such as (req, res) => res.locals.userId',
     )
   }
+  // Not before: `app.use(streamLimit)` gives it a request, which has many members.
+  warnOfUnknownOptions<StreamLimitOptions>('streamLimit', options, OPTIONS)
   if (store !== undefined && !isSlotStore(store)) {
     throw badOption(
       'streamLimit: store',

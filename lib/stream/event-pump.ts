@@ -260,10 +260,14 @@ function dropUnheard(step: unknown): void {
 }
 
 function withheldInStrict(item: unknown, why: WithholdReason) {
-  return streamError(
-    'ERR_STREAM_WITHHELD',
-    `${nameOf(item)} was withheld (${why}); list it in defineEvents, or do not stream it to this session`,
-  )
+  return streamError('ERR_STREAM_WITHHELD', `${nameOf(item)} was withheld (${why}); ${REMEDIES[why]}`)
+}
+
+const REMEDIES: Readonly<Record<WithholdReason, string>> = {
+  unlisted: 'list it in defineEvents, or do not stream it to this session',
+  invalid: 'give { event, data } with the name as a string, and data that fits its rule in defineEvents',
+  'bad-id': 'give an id that is a string without CR, LF and NUL, such as String(row.id), or none',
+  unserialisable: 'give data that JSON.stringify can write: no BigInt, cycle or function',
 }
 
 function nameOf(item: unknown): string {
