@@ -14,7 +14,7 @@ import {
   streamLimit,
 } from 'express-sse-guard'
 import supertest from 'supertest'
-import { get, open, raw } from './support/clients.js'
+import { get, open, type RawClient, raw } from './support/clients.js'
 import { eventually } from './support/eventually.js'
 import { serve } from './support/server.js'
 import { never } from './support/sources.js'
@@ -273,6 +273,67 @@ describe('the key', () => {
       }
     },
   )
+})
+
+describe('count', () => {
+  test('is 0 for nobody, and an error for a key that is no string; the store is asked for neither', async () => {
+    const store = new MemoryStore()
+    const count = jest.spyOn(store, 'count')
+    const limit = streamLimit({ keyGenerator, store })
+    expect(await Promise.all([undefined, null, ''].map((nobody) => limit.count(nobody)))).toEqual([0, 0, 0])
+    await expect(limit.count(7 as never)).rejects.toThrow(
+      new TypeError('limit.count: the key is 7; give the string that keyGenerator returns'),
+    )
+    expect([count.mock.calls.length, limit.isStoreDown]).toEqual([0, false])
+  })
+})
+
+describe('a slot that comes free', () => {
+  test.each<[string, () => Partial<StreamLimitOptions>]>([
+    ['of the limit', () => ({ limit: 1 })],
+    ['of the limit, in a store that answers later', () => ({ limit: 1, store: laterStore() })],
+    ['of the capacity', () => ({ capacity: 1 })],
+  ])('%s, is had by the request that arrives together with the close', async (_name, options) => {
+    const { app, limit, errors } = createApp(options())
+    app.get('/idle', (_req, res) => {
+      res.end()
+    })
+    const { port } = await serve(app)
+    const warmUp = async () => {
+      const client = await raw(port)
+      client.send(get('/idle'))
+      await eventually(() => client.text.endsWith('\r\n\r\n'))
+      client.text = ''
+      return client
+    }
+    const askBy = async (client: RawClient) => {
+      client.send(get('/events', 'user: alice'))
+      await eventually(() => client.text.includes('\r\n'))
+      expect(client.text).toMatch(/^HTTP\/1.1 200/)
+    }
+    let client = await warmUp()
+    await askBy(client)
+    for (let reloads = 0; reloads < 10; reloads += 1) {
+      const next = await warmUp()
+      client.destroy()
+      await askBy(next)
+      client = next
+    }
+    expect([limit.open, errors]).toEqual([1, []])
+  })
+
+  test('goes to one of those that wait for it', async () => {
+    const { app, limit } = createApp({ limit: 2 })
+    const { port, url } = await serve(app)
+    const leaving = await open(`${url}/events`, as('alice'))
+    await open(`${url}/events`, as('alice'))
+    const clients = await Promise.all(Array.from({ length: 5 }, () => raw(port)))
+    leaving.close()
+    for (const client of clients) client.send(get('/events', 'user: alice'))
+    await eventually(() => clients.every(({ text }) => text.includes('\r\n')))
+    expect(clients.map(({ text }) => text.slice(9, 12)).sort()).toEqual(['200', '429', '429', '429', '429'])
+    expect(limit.open).toBe(2)
+  })
 })
 
 describe('the capacity', () => {

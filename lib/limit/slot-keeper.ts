@@ -1,4 +1,4 @@
-import { streamError } from '../errors.js'
+import { badOption, streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { StreamEnd } from '../stream-end.js'
 import { LateReleases } from './late-releases.js'
@@ -6,6 +6,7 @@ import { LeaseRenewal } from './lease-renewal.js'
 import { MemoryStore } from './memory-store.js'
 import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
 import type { Grant, SlotStore } from './slot-store.js'
+import { someTurnsUntil } from './some-turns.js'
 import { checkGrant } from './store-answers.js'
 import { StoreOutage } from './store-outage.js'
 
@@ -50,13 +51,16 @@ export class SlotKeeper {
   }
 
   /**
-   * Takes the slot of a lease; at once if the store answers at once.
+   * Takes the slot of a lease; at once if the store answers at once and there is one to take.
    *
    * @throws ERR_STREAM_STORE when the store is away and `whenStoreDown` is 'refuse'.
    */
   acquire(lease: SlotLease): Grant | Promise<Grant> {
     const overdue = this.#outage.isDown ? undefined : this.#renewal.catchUp()
-    return overdue ? overdue.then(() => this.#acquireNow(lease)) : this.#acquireNow(lease)
+    const answer = overdue ? overdue.then(() => this.#acquireNow(lease)) : this.#acquireNow(lease)
+    return isPromise(answer)
+      ? answer.then((grant) => this.#unlessOneCloses(lease, grant))
+      : this.#unlessOneCloses(lease, answer)
   }
 
   /** Gives a slot back. Once: a second call does nothing. Never throws. */
@@ -74,7 +78,11 @@ export class SlotKeeper {
   }
 
   /** How many slots a key holds in the store; while it is away, in this process. */
-  async count(key: string): Promise<number> {
+  async count(key: unknown): Promise<number> {
+    // Nobody: what keyGenerator may return, and no store should be asked for.
+    if (key === undefined || key === null || key === '') return 0
+    if (typeof key !== 'string')
+      throw badOption('limit.count: the key', key, 'the string that keyGenerator returns')
     if (!this.#outage.isDown) {
       try {
         return await this.#store.count(key)
@@ -94,6 +102,14 @@ export class SlotKeeper {
     })
     // Without notices the renewals tell.
     if (isPromise(watching)) watching.then(undefined, () => {})
+  }
+
+  /** A refusal stands, unless a stream that it counts is just closing. */
+  #unlessOneCloses(lease: SlotLease, grant: Grant): Grant | Promise<Grant> {
+    const held = this.#here.count(lease.key)
+    if (grant.granted || held === 0) return grant
+    const hasClosed = () => this.#here.count(lease.key) < held
+    return someTurnsUntil(hasClosed).then(() => (hasClosed() ? this.#acquireNow(lease) : grant))
   }
 
   #acquireNow(lease: SlotLease): Grant | Promise<Grant> {

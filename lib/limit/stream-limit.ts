@@ -9,6 +9,7 @@ import { warnOfMisuse } from './misuse.js'
 import { createSlotIds } from './slot-ids.js'
 import { SlotKeeper } from './slot-keeper.js'
 import { SlotLease } from './slot-lease.js'
+import { someTurnsUntil } from './some-turns.js'
 import { resolveStreamLimitOptions, type StreamLimitOptions } from './stream-limit-options.js'
 
 type Next = (error?: unknown) => void
@@ -23,9 +24,10 @@ export interface StreamLimit {
   (req: IncomingMessage, res: ServerResponse, next: Next): Promise<void>
   /**
    * How many slots `key` holds in the store now, over all processes that share it; while the store is away, how many
-   * this process holds. Never rejects.
+   * this process holds. Nobody (undefined, null or `''`) holds none. Rejects for nothing but a key that is no string,
+   * with a TypeError.
    */
-  count(key: string): Promise<number>
+  count(key: string | null | undefined): Promise<number>
   /** How many streams this limiter holds open in this process. */
   readonly open: number
   /** Whether the store is away, and new streams are treated as `whenStoreDown` says. */
@@ -53,6 +55,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
   const counted = new WeakSet<ServerResponse>()
   let open = 0
   let opening = 0
+  const isFull = () => open + opening >= capacity
   warnOfMisuse(store)
 
   // An async function runs up to its first await in the caller's tick, and nothing here awaits a value that has
@@ -67,8 +70,9 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
       if (!(isPromise(skipped) ? await skipped : skipped)) {
         const found = keyGenerator(req, res)
         const key = checkKey(isPromise(found) ? await found : found)
+        if (isFull()) await someTurnsUntil(() => !isFull())
         if (isResponseOver(req, res)) return
-        if (open + opening >= capacity) throw capacityReached(identifier)
+        if (isFull()) throw capacityReached(identifier)
         const place = takePlace(req, res)
         try {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
@@ -129,7 +133,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
   }
 
   return Object.defineProperties(streamLimitMiddleware, {
-    count: { value: (key: string) => keeper.count(key), enumerable: true },
+    count: { value: (key: unknown) => keeper.count(key), enumerable: true },
     open: { get: () => open, enumerable: true },
     isStoreDown: { get: () => keeper.isStoreDown, enumerable: true },
   }) as typeof streamLimitMiddleware & StreamLimit

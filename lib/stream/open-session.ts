@@ -24,14 +24,15 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
 
   /**
    * How many milliseconds apart an empty comment is sent, so that proxies do not take the stream for dead: an
-   * integer from 1 to 2147483647, or null for none. Default: 10000.
+   * integer from 1 to 2147483647, or null for none. Without one, a client whose leaving the process cannot read (it has
+   * sent more behind the stream than Node reads ahead) is not noticed before the next write. Default: 10000.
    */
   keepAlive?: number | null | undefined
 
   /**
-   * More response headers: a string, an array of them, or undefined to leave out a default one. They win over those of earlier middleware, except
-   * that every Set-Cookie is kept and Cache-Control always has `no-transform`. Content-Type, Content-Length,
-   * Content-Encoding, Transfer-Encoding, Trailer and Connection cannot be given.
+   * More response headers: a string, an array of them, or undefined to leave out a default one. They win over those of
+   * earlier middleware, except that every Set-Cookie is kept and Cache-Control always has `no-transform`. Content-Type,
+   * Content-Length, Content-Encoding, Transfer-Encoding, Trailer and Connection cannot be given.
    */
   headers?: StreamHeaders | undefined
 

@@ -119,7 +119,9 @@ function checkName(name: string): void {
 
 function compileRule(name: string, rule: unknown): Projection {
   if (rule === true) return keepAll
-  if (Array.isArray(rule) && rule.every((field) => typeof field === 'string')) return keepFields([...rule])
+  // Copied first, as every() does not look into the holes of an array.
+  const fields: unknown[] | undefined = Array.isArray(rule) ? [...rule] : undefined
+  if (fields?.every((field) => typeof field === 'string')) return keepFields(fields)
   if (isSchema(rule)) return keepValidated(rule)
   throw badOption(
     `defineEvents: the rule of '${name}'`,
