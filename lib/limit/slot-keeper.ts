@@ -56,11 +56,11 @@ export class SlotKeeper {
    * @throws ERR_STREAM_STORE when the store is away and `whenStoreDown` is 'refuse'.
    */
   acquire(lease: SlotLease): Grant | Promise<Grant> {
+    const held = this.#here.count(lease.key)
     const overdue = this.#outage.isDown ? undefined : this.#renewal.catchUp()
     const answer = overdue ? overdue.then(() => this.#acquireNow(lease)) : this.#acquireNow(lease)
-    return isPromise(answer)
-      ? answer.then((grant) => this.#unlessOneCloses(lease, grant))
-      : this.#unlessOneCloses(lease, answer)
+    const settle = (grant: Grant) => this.#unlessOneCloses(lease, grant, held)
+    return isPromise(answer) ? answer.then(settle) : settle(answer)
   }
 
   /** Gives a slot back. Once: a second call does nothing. Never throws. */
@@ -104,9 +104,8 @@ export class SlotKeeper {
     if (isPromise(watching)) watching.then(undefined, () => {})
   }
 
-  /** A refusal stands, unless a stream that it counts is just closing. */
-  #unlessOneCloses(lease: SlotLease, grant: Grant): Grant | Promise<Grant> {
-    const held = this.#here.count(lease.key)
+  /** A refusal stands, unless one of the streams that were held when the slot was asked for is just closing. */
+  #unlessOneCloses(lease: SlotLease, grant: Grant, held: number): Grant | Promise<Grant> {
     if (grant.granted || held === 0) return grant
     const hasClosed = () => this.#here.count(lease.key) < held
     return someTurnsUntil(hasClosed).then(() => (hasClosed() ? this.#acquireNow(lease) : grant))

@@ -126,7 +126,7 @@ function compileRule(name: string, rule: unknown): Projection {
   throw badOption(
     `defineEvents: the rule of '${name}'`,
     rule,
-    'a Standard Schema (such as z.object({ … })), an array of field names, or true; to withhold an event, leave its name out',
+    'a Standard Schema (z.object({ … }), say), an array of field names, or true; to withhold an event, leave its name out',
   )
 }
 
