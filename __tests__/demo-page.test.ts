@@ -125,7 +125,7 @@ describeInBrowser('the page', () => {
   /** A browser with a profile of its own. */
   async function newContext(options: BrowserContextOptions = {}): Promise<BrowserContext> {
     const context = await browser.newContext({ reducedMotion: 'reduce', ...options })
-    context.setDefaultTimeout(10_000)
+    context.setDefaultTimeout(30_000)
     contexts.push(context)
     return context
   }
@@ -531,7 +531,7 @@ describeInBrowser('the page', () => {
       })
       await page.getByRole('button', { name: 'Open a stream' }).click()
       await cardOf(page, 1).getByText('by now a slot is free again').waitFor()
-      await eventually(async () => ((await demo.whoami(ALICE)) as { used: number }).used === 4, 1000)
+      await eventually(async () => ((await demo.whoami(ALICE)) as { used: number }).used === 4)
       await page.unrouteAll()
     })
   })

@@ -89,7 +89,7 @@ describeWithRedis('demos with one Redis', () => {
     await redis.kill()
     await eventually(() => linesOf(other, AWAY).length > 0)
     expect(await other.end('SIGINT')).toBe(0)
-  }, 15_000)
+  })
 
   test('end with one line when the port is taken', async () => {
     const { url } = await RedisServer.start()

@@ -207,12 +207,12 @@ describe('a question', () => {
   })
 
   test('whose asker leaves during the wait for a word is given up at once, and not when the wait is over', async () => {
-    const demo = await startDemo({ tokenDelayMs: 15_000 })
+    const demo = await startDemo({ tokenDelayMs: 3_600_000 })
     const admin = await demo.watch(ROOT)
     const stream = await demo.ask(QUESTION)
     stream.close()
     expect(await payloadOf(admin, 'answer.ended')).toMatchObject({ tokens: 0 })
-  }, 5_000)
+  })
 
   test.each([
     ['malformed JSON', '{"question":', /not valid JSON.*\{"question": /],

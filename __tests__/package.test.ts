@@ -8,7 +8,7 @@ let packed: PackedPackage
 
 beforeAll(async () => {
   packed = await packPackage()
-}, 60_000)
+}, 120_000)
 
 afterAll(() => packed?.remove())
 

@@ -42,7 +42,7 @@ describeWithRedis('on a cluster of three masters', () => {
 
   beforeAll(async () => {
     nodes = await startCluster()
-  }, 60_000)
+  }, 120_000)
 
   describeRedisStore('through node-redis', async () => {
     const cluster = createCluster({ rootNodes: nodes.map(({ url }) => ({ url })) }).on('error', ignore)

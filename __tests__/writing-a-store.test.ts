@@ -72,7 +72,7 @@ test('docs/writing-a-store.md has the examples that are tested here, and no othe
 test('its examples compile', async () => {
   const compile = run(process.execPath, [join(REPO, 'node_modules/typescript/bin/tsc'), '-p', folder])
   expect((await compile.catch((error) => error)).stdout).toBe('')
-}, 60_000)
+}, 120_000)
 
 // What it has for jest runs here.
 require(join(folder, 'lease-store.test.ts'))
@@ -85,7 +85,7 @@ describe('what it has for node:test', () => {
     // What the store does not have is skipped.
     expect([pass > 20, skipped > 20]).toEqual([true, true])
     expect(exitCode).toBe(0)
-  }, 60_000)
+  }, 120_000)
 
   test('fails when the store is wrong', async () => {
     const store = examples.get('lease-store.ts') ?? ''
@@ -97,7 +97,7 @@ describe('what it has for node:test', () => {
     expect(counts.fail).toBe(failed.length)
     expect(failed).toContain('refuses every acquire against a limit of 0')
     expect(exitCode).toBe(1)
-  }, 60_000)
+  }, 120_000)
 
   async function runNodeTest(file: string) {
     // Only what a shell would have: under NODE_TEST_CONTEXT, NODE_OPTIONS or JEST_WORKER_ID node:test or tsx may differ.

@@ -74,7 +74,7 @@ export async function packPackage(): Promise<PackedPackage> {
     for (const name of INSTALLED) link(join(REPO, 'node_modules', name), join(modules, name))
 
     const env = { ...process.env, npm_config_offline: 'true', npm_config_update_notifier: 'false' }
-    await run('npm', ['pack', '--pack-destination', root], { cwd: source, env, timeout: 60_000 })
+    await run('npm', ['pack', '--pack-destination', root], { cwd: source, env, timeout: 120_000 })
     const { name, version } = require(join(source, 'package.json'))
     const tarball = join(root, `${name}-${version}.tgz`)
     mkdirSync(folder, { recursive: true })
@@ -97,7 +97,7 @@ export async function packPackage(): Promise<PackedPackage> {
       },
       node: async (cwd, ...args) => {
         try {
-          return (await run(process.execPath, args, { cwd, timeout: 60_000 })).stdout
+          return (await run(process.execPath, args, { cwd, timeout: 120_000 })).stdout
         } catch (error) {
           const { stdout, stderr, message } = error as Error & { stdout: string; stderr: string }
           throw new Error(`${message}\n${stdout}\n${stderr}`)

@@ -17,7 +17,7 @@ const hasRedis = (() => {
 /** `describe`, or with no redis-server on this machine one line that says what was left out. */
 export const describeWithRedis: jest.Describe = hasRedis ? describe : describe.skip
 
-if (!hasRedis) console.warn('Left out: the tests that need redis-server, which is not installed.')
+if (!hasRedis) process.stderr.write('Left out: tests that need redis-server, which is not installed.\n')
 
 afterAll(async () => {
   await Promise.all([...servers].map((server) => server.remove()))
