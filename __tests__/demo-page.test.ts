@@ -181,6 +181,16 @@ describeInBrowser('the page', () => {
       }
     })
 
+    test('opens without a word in the console', async () => {
+      const demo = await startDemo({ publicDir: PUBLIC_DIR })
+      const page = await (await newContext()).newPage()
+      const words: string[] = []
+      page.on('console', (message) => words.push(message.text()))
+      await page.goto(demo.url)
+      await page.getByText("This is a demo's login.").waitFor()
+      expect(words).toEqual([])
+    })
+
     test('says that it loads until the server has answered, and blames no connections if it is slow', async () => {
       const demo = await startDemo({ publicDir: PUBLIC_DIR })
       const page = await (await newContext()).newPage()

@@ -22,16 +22,21 @@ export function parseCaller(credentials: string): Caller | undefined {
 }
 
 /**
- * Lets through a request with `Authorization: Bearer viewer:alice` (or `admin:root`), or with the cookie of a login
- * that means the same user, and answers 401 to others. A wrong header is refused also beside a good cookie.
+ * Who sent a request: with `Authorization: Bearer viewer:alice` (or `admin:root`), or with the cookie of a login that
+ * means the same user. A wrong header is nobody's also beside a good cookie.
  *
  * FOR THE DEMO ONLY: it believes whatever name and role it is told. In production this is the place where your
  * session or token is verified.
  */
-export function identify(req: Request, res: Response, next: NextFunction): void {
+export function findCaller(req: Request): Caller | undefined {
   const header = req.get('Authorization')
   const [, cookie = ''] = /(?:^|; *)demo-login=([^;]*)/.exec(req.get('Cookie') ?? '') ?? []
-  const caller = parseCaller(header === undefined ? cookie : (/^Bearer +(.*)$/i.exec(header)?.[1] ?? ''))
+  return parseCaller(header === undefined ? cookie : (/^Bearer +(.*)$/i.exec(header)?.[1] ?? ''))
+}
+
+/** Lets through a request of somebody, and answers 401 to others. */
+export function identify(req: Request, res: Response, next: NextFunction): void {
+  const caller = findCaller(req)
   if (!caller) {
     throw createError(401, "Say who you are: curl -H 'Authorization: Bearer viewer:alice' (or admin:root).", {
       headers: { 'WWW-Authenticate': 'Bearer' },

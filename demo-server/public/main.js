@@ -123,6 +123,8 @@ async function look() {
       if (asked === logins) throw error
     })
     if (asked !== logins) return undefined
+    hideNotice('call')
+    if (!seen) return showNobody()
     if (seen.name !== caller?.name || seen.role !== caller?.role) {
       const before = caller ?? ousted
       enter(seen)
@@ -135,28 +137,28 @@ async function look() {
       showGauge(seen, Math.min(usedHere, slotsHere()))
       for (const refused of [question, ...cards]) refused.markFree(seen.cap === null || seen.used < seen.cap)
     }
-    hideNotice('call')
     await hideNoticeOfConnections()
     return seen
   } catch (error) {
-    if (error instanceof Refusal && error.status === 401) {
-      const before = caller
-      if (before || byId('login').hidden) {
-        leave()
-        showView(false)
-      }
-      hideNotice('call')
-      isExpected = false
-      if (before) {
-        ousted = before
-        showNotice('login', ...changedBy('You are logged out', before))
-      }
-    } else await explain(error)
+    await explain(error)
     return undefined
   } finally {
     clearTimeout(lookTimer)
     lookTimer = setTimeout(lookAgain, LOOK_EVERY_MS)
   }
+}
+
+/** The server knows nobody here: not yet, or no more. */
+function showNobody() {
+  const before = caller
+  if (before || byId('login').hidden) {
+    leave()
+    showView(false)
+  }
+  isExpected = false
+  if (!before) return
+  ousted = before
+  showNotice('login', ...changedBy('You are logged out', before))
 }
 
 function lookAgain() {

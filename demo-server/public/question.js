@@ -164,7 +164,7 @@ export class Question {
     }
     this.#state.textContent = 'Stopped. Asking the server what became of its work…'
     for (let tries = 0; tries < 10; tries += 1) {
-      const { answered } = await call('slots').catch(() => ({}))
+      const { answered } = (await call('slots').catch(() => {})) ?? {}
       if (run !== this.#runs) return
       if (answered?.id === answerId) {
         const { tokens, of } = answered

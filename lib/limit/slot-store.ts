@@ -75,9 +75,9 @@ export interface SlotStore {
 /** What an acquire may ask for beyond the slot. A store that cannot do it acquires as if it were not asked. */
 export interface AcquireOptions {
   /** When the key is full, end its oldest slots to make room instead of refusing. Default false. */
-  evictOldest?: boolean
+  evictOldest?: boolean | undefined
   /** Kept with the slot and returned by `list`. */
-  meta?: Readonly<Record<string, string>>
+  meta?: Readonly<Record<string, string>> | undefined
 }
 
 /** The answer to an acquire. */
@@ -87,7 +87,7 @@ export interface Grant {
   /** How many slots the key holds after this call, the granted one included. */
   held: number
   /** The slot ids that were ended to make room. */
-  evicted?: readonly string[]
+  evicted?: readonly string[] | undefined
 }
 
 /** One slot of one key. */
@@ -102,5 +102,5 @@ export type LeaseState = 'renewed' | 'lost' | 'evicted' | 'kicked'
 /** A slot as `list` shows it. */
 export interface HeldSlot {
   slotId: string
-  meta?: Readonly<Record<string, string>>
+  meta?: Readonly<Record<string, string>> | undefined
 }
