@@ -4,6 +4,7 @@ import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } fr
 import { createApp, type DemoOptions } from '../demo-server/app.js'
 import { findChromium, launchChromium } from './support/browser.js'
 import { open } from './support/clients.js'
+import { deferred } from './support/deferred.js'
 import { startDemo } from './support/demo-client.js'
 import { eventually } from './support/eventually.js'
 import { FaultyStore } from './support/faulty-store.js'
@@ -143,6 +144,16 @@ describeInBrowser('the page', () => {
     return page
   }
 
+  /** Holds up the requests of a page for these addresses, until the function that it gives is called. */
+  async function hold(page: Page, addresses: string): Promise<() => void> {
+    const { promise, resolve } = deferred()
+    await page.route(addresses, async (route) => {
+      await promise
+      await route.continue().catch(() => {})
+    })
+    return resolve
+  }
+
   async function logIn(page: Page, role: 'viewer' | 'admin', name = 'alice'): Promise<void> {
     await page.getByLabel('Name').fill(name)
     await page.getByRole('radio', { name: role }).check()
@@ -194,14 +205,7 @@ describeInBrowser('the page', () => {
     test('says that it loads until the server has answered, and blames no connections if it is slow', async () => {
       const demo = await startDemo({ publicDir: PUBLIC_DIR })
       const page = await (await newContext()).newPage()
-      let answer = () => {}
-      const held = new Promise<void>((resolve) => {
-        answer = resolve
-      })
-      await page.route('**/slots', async (route) => {
-        await held
-        await route.continue().catch(() => {})
-      })
+      const answer = await hold(page, '**/slots')
       await page.goto(demo.url)
       await page.getByText('Loading…').waitFor()
       const notice = page.getByRole('alert').filter({ hasText: 'The server has not answered for 3 seconds' })
@@ -511,14 +515,7 @@ describeInBrowser('the page', () => {
       expect(await page.getByRole('article').count()).toBe(3)
 
       const { height } = (await card.boundingBox()) ?? {}
-      let answer = () => {}
-      const held = new Promise<void>((resolve) => {
-        answer = resolve
-      })
-      await page.route('**/events', async (route) => {
-        await held
-        await route.continue().catch(() => {})
-      })
+      const answer = await hold(page, '**/events')
       const again = card.getByRole('button', { name: 'Try again' })
       await again.click()
       await card.getByText('Connecting', { exact: true }).waitFor()

@@ -9,6 +9,7 @@ import {
   streamLimit,
 } from 'express-sse-guard'
 import { get, open, raw } from './support/clients.js'
+import { deferred } from './support/deferred.js'
 import { eventually } from './support/eventually.js'
 import { FaultyStore } from './support/faulty-store.js'
 import { events, serveLimited } from './support/limited-server.js'
@@ -251,10 +252,7 @@ describe('leases', () => {
 
   test('never let a key past the limit in one process, whatever the store has forgotten', async () => {
     const { store, visit } = await start(600_000)
-    let answer = () => {}
-    const answered = new Promise<void>((resolve) => {
-      answer = resolve
-    })
+    const { promise: answered, resolve: answer } = deferred()
     await visit()
     store.slots = new MemoryStore()
     store.afterwards = () => answered

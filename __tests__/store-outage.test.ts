@@ -1,6 +1,7 @@
 import { MemoryStore, type StreamLimitOptions } from 'express-sse-guard'
 import { RedisStore } from 'express-sse-guard/redis'
 import supertest from 'supertest'
+import { deferred } from './support/deferred.js'
 import { eventually } from './support/eventually.js'
 import { FaultyStore } from './support/faulty-store.js'
 import { serveLimited } from './support/limited-server.js'
@@ -61,10 +62,7 @@ describe('while the store is away', () => {
 
   test('a grant that arrives late does not pass the limit either', async () => {
     const { store, limit, visit } = await start()
-    let answer = () => {}
-    const answered = new Promise<void>((resolve) => {
-      answer = resolve
-    })
+    const { promise: answered, resolve: answer } = deferred()
     store.afterwards = () => answered
     const late = visit()
     await eventually(() => store.answering === 1)
@@ -462,10 +460,7 @@ describe('when the store is back', () => {
   ] as const)('a slot whose acquire happened is released if its stream %s', async (_, options, expected) => {
     const { store, limit, visit } = await start(options)
     const held = await visit()
-    let answer = () => {}
-    const answered = new Promise<void>((resolve) => {
-      answer = resolve
-    })
+    const { promise: answered, resolve: answer } = deferred()
     store.afterwards = async () => {
       await answered
       throw new Error('away')

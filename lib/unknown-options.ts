@@ -1,3 +1,5 @@
+import { warn } from './warn.js'
+
 /** What has been said already: the same call may come with each request. */
 const warnedOf = new Set<string>()
 
@@ -17,6 +19,6 @@ export function warnOfUnknownOptions<Options>(
     const warning = `${where} has no option ${name}; it was ignored. It has ${Object.keys(known).join(', ')}.`
     if (warnedOf.has(warning)) continue
     warnedOf.add(warning)
-    process.emitWarning(warning, { type: 'StreamGuardWarning' })
+    warn(warning)
   }
 }

@@ -135,7 +135,7 @@ async function look() {
     // An answer that a newer look has overtaken would turn the gauge back.
     if (number === lastLook) {
       showGauge(seen, Math.min(usedHere, slotsHere()))
-      for (const refused of [question, ...cards]) refused.markFree(seen.cap === null || seen.used < seen.cap)
+      for (const refused of [question, ...cards]) refused.markFree(hasFreeSlot(seen))
     }
     await hideNoticeOfConnections()
     return seen
@@ -176,6 +176,10 @@ function lookSoon() {
 function changedBy(title, before) {
   const closed = before ? `, so the streams of ${before.name} were closed here` : ''
   return [title, `All tabs of a browser share the login${closed}.`]
+}
+
+function hasFreeSlot({ used, cap }) {
+  return cap === null || used < cap
 }
 
 function slotsHere() {
@@ -276,7 +280,7 @@ async function reserve() {
   if (release) return release
   const seen = await look()
   if (!seen) return undefined
-  if (seen.cap !== null && seen.used >= seen.cap) return null
+  if (!hasFreeSlot(seen)) return null
   explainConnections(
     seen.cap === null
       ? 'The server has no cap.'

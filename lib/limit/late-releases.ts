@@ -2,8 +2,11 @@ import { inBatches } from './in-batches.js'
 import type { SlotLease } from './slot-lease.js'
 import type { SlotStore } from './slot-store.js'
 
-/** A slot that is to be released when the store is back. Not its lease, which would hold on to the response. */
-type LateRelease = Pick<SlotLease, 'key' | 'slotId' | 'stored'> & { goneAt: number }
+/** What a release needs of a lease. Not the lease itself, which would hold on to the response. */
+export type ClosedSlot = Pick<SlotLease, 'key' | 'slotId' | 'stored'>
+
+/** A slot that is to be released when the store is back. */
+type LateRelease = ClosedSlot & { goneAt: number }
 
 /** How many of them are kept, at some 200 bytes. Whatever is forgotten is free again a lease after it was taken. */
 const MOST_KEPT = 10_000
@@ -17,7 +20,7 @@ export class LateReleases {
     this.#store = store
   }
 
-  add({ key, slotId, stored }: Pick<SlotLease, 'key' | 'slotId' | 'stored'>): void {
+  add({ key, slotId, stored }: ClosedSlot): void {
     const goneAt = stored === 'yes' ? performance.now() + (this.#store.leaseMs ?? Infinity) : Infinity
     this.#slots.set(slotId, { key, slotId, stored, goneAt })
   }

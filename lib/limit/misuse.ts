@@ -1,3 +1,4 @@
+import { warn } from '../warn.js'
 import type { SlotStore } from './slot-store.js'
 
 const SEEN = Symbol.for('express-sse-guard.misuse')
@@ -30,8 +31,4 @@ export function warnOfMisuse(store: SlotStore): void {
         'counts nothing: make it once, when the app starts, and pass that one to app.use().',
     )
   }
-}
-
-function warn(message: string): void {
-  process.emitWarning(message, { type: 'StreamGuardWarning' })
 }

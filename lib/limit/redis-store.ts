@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { textOf } from '../errors.js'
 import { isPromise } from '../is-promise.js'
+import { warn } from '../warn.js'
 import { CommandTimeouts } from './command-timeouts.js'
 import { ACQUIRE, COUNT, KICK, RELEASE, RENEW, type RedisScript } from './redis-scripts.js'
 import { createSlotNames, type SlotNames } from './redis-slot-names.js'
@@ -225,8 +226,7 @@ function strangeReply(reply: unknown): TypeError {
 }
 
 function warnOfNoNotices(error: unknown): void {
-  process.emitWarning(
+  warn(
     `RedisStore could not subscribe: ${textOf(error)}. Streams end with the next renewal instead of at once.`,
-    { type: 'StreamGuardWarning' },
   )
 }

@@ -1,7 +1,7 @@
 import { badOption, streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { StreamEnd } from '../stream-end.js'
-import { LateReleases } from './late-releases.js'
+import { type ClosedSlot, LateReleases } from './late-releases.js'
 import { LeaseRenewal } from './lease-renewal.js'
 import { MemoryStore } from './memory-store.js'
 import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
@@ -181,7 +181,7 @@ export class SlotKeeper {
   }
 
   /** Never rejects. */
-  async #releaseInStore(slot: Pick<SlotLease, 'key' | 'slotId' | 'stored'>): Promise<void> {
+  async #releaseInStore(slot: ClosedSlot): Promise<void> {
     if (this.#outage.isDown) return this.#late.add(slot)
     try {
       await this.#store.release(slot.key, slot.slotId)

@@ -1,4 +1,5 @@
 import { textOf } from '../errors.js'
+import { warn } from '../warn.js'
 
 /** The first look after a store failed: a dropped connection is often back by then. */
 const FIRST_PROBE_MS = 100
@@ -45,10 +46,7 @@ export class StoreOutage {
     this.#probeLater()
     if (isRelapse) return
     const text = textOf(error).replace(/\.$/, '')
-    process.emitWarning(`The slot store failed: ${text}. ${this.#consequence}`, {
-      type: 'StreamGuardWarning',
-      code: 'ERR_STREAM_STORE',
-    })
+    warn(`The slot store failed: ${text}. ${this.#consequence}`, 'ERR_STREAM_STORE')
   }
 
   /** The store is back. */

@@ -49,8 +49,8 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
    * After how many milliseconds a client is cut whose socket accepted no byte although some were waiting: an
    * integer from 1 to 2147483647, or `Infinity` for never. A slow reader that makes progress is not cut; but the
    * kernel takes bytes in lumps of up to a few MB, so leave a slow one the time for a lump: 30 s are enough for
-   * some 50 KB/s. It is noticed within a quarter more than this time. It is also how long
-   * middleware may hold back the end of a response. Default: 30000.
+   * some 50 KB/s. It is noticed within a quarter more than this time. It is also how long middleware may hold back
+   * the end of a response. Default: 30000.
    */
   stallTimeoutMs?: number | undefined
 
@@ -128,8 +128,8 @@ const OPTIONS = {
 
 function checkOptions(options: OpenSessionOptions<unknown>): void {
   warnOfUnknownOptions<OpenSessionOptions>('openSession', options, OPTIONS)
-  const { retry, keepAlive, headers, stallTimeoutMs, maxPushedBytes, onWithhold } = options
-  const { trustClientEventId } = options
+  const { retry, keepAlive, headers, trustClientEventId, stallTimeoutMs, maxPushedBytes, onWithhold } =
+    options
   for (const [name, value] of Object.entries({ retry, keepAlive })) {
     if (value !== undefined && value !== null && !isTimerMs(value)) {
       throw badOption(
