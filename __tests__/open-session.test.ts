@@ -72,7 +72,7 @@ describe('the head', () => {
       'cache-control': expect.stringMatching(/no-store.*no-transform/),
       'x-accel-buffering': 'no',
     })
-    await client.until(() => client.text === 'retry:2000\n\n')
+    await client.until(() => client.text === 'retry: 2000\n')
   })
 
   test.each([1, 2 ** 31 - 1])(
@@ -80,7 +80,7 @@ describe('the head', () => {
     async (ms) => {
       const { url } = await serve(createApp({ retry: ms, keepAlive: ms, stallTimeoutMs: ms }).app)
       const client = await open(url)
-      await client.until(() => client.text.startsWith(`retry:${ms}\n\n`))
+      await client.until(() => client.text.startsWith(`retry: ${ms}\n`))
     },
   )
 
@@ -161,7 +161,7 @@ describe('the head', () => {
     })
     const { url } = await serve(app)
     const client = await open(url, { headers: { 'Accept-Encoding': 'gzip' } })
-    await client.until(() => client.text.includes('retry:2000'))
+    await client.until(() => client.text.includes('retry: 2000'))
   })
 
   test('leaves closing the connection to the client that asked for it', async () => {
@@ -190,7 +190,7 @@ describe('the head', () => {
       const client = await raw(port)
       client.send('GET / HTTP/1.0\r\n\r\n')
       await client.closed
-      expect(client.text).toMatch(/\r\n\r\nretry:2000\n\nevent: message\ndata: {"text":"a"}\n\n$/)
+      expect(client.text).toMatch(/\r\n\r\nretry: 2000\ndata: {"text":"a"}\n\n$/)
       expect(client.text).not.toMatch(/transfer-encoding/i)
     },
   )
@@ -205,9 +205,11 @@ describe('a request', () => {
       headers: { 'Content-Type': 'application/json' },
       body: '{"question":"why"}',
     })
-    await client.until(() => client.text.includes('retry'))
+    await eventually(() => sessions.length === 1)
     sessions[0]?.push({ text: 'a' })
     await client.until(() => client.events.length === 1)
+    // Readers of POST streams are often written by hand, and lose an event behind another line.
+    expect(client.text).toBe('data: {"text":"a"}\n\n')
     client.close()
     await eventually(() => sessions[0]?.isConnected === false)
   })
@@ -244,7 +246,7 @@ describe('a request', () => {
     ['POST', 'Content-Length: 1000000', ''],
     ['POST', 'Transfer-Encoding: chunked', 'F4240\r\n'],
   ])('whose body nobody reads (%s, %s) is still seen to leave', async (method, header, size) => {
-    const { app, sessions } = createApp({ keepAlive: null })
+    const { app, sessions } = createApp({ keepAlive: null, retry: 1 })
     const { port } = await serve(app)
     const client = await raw(port)
     client.send(`${method} / HTTP/1.1\r\nHost: a\r\n${header}\r\n\r\n${size}${'x'.repeat(200_000)}`)
@@ -444,7 +446,7 @@ describe('a request', () => {
     const { port } = await serve(app)
     const client = await raw(port)
     client.send(get('/first') + get('/'))
-    await eventually(() => client.text.includes('first') && client.text.endsWith('retry:2000\n\n\r\n'))
+    await eventually(() => client.text.includes('first') && client.text.endsWith('retry: 2000\n\r\n'))
   })
 
   test('tells its Last-Event-ID by header only, as UTF-8, and only if trusted', async () => {
@@ -475,7 +477,7 @@ describe('a request', () => {
     await open(`${url}/a?b=c`, { method: 'POST', headers: { 'X-Mine': Buffer.from('é').toString('latin1') } })
     await eventually(() => sessions.length === 1)
     const request = sessions[0]?.getRequest()
-    expect([request?.method, request?.url]).toEqual(['POST', '/a?b=c'])
+    expect([request?.method, request?.url]).toEqual(['POST', `${url}/a?b=c`])
     expect(['X-Mine', 'x-mine', 'X-Gone'].map((name) => request?.headers.get(name))).toEqual([
       'Ã©',
       'Ã©',
@@ -599,7 +601,9 @@ describe('misuse is an error before the first byte', () => {
     ['trustClientEventId', 'no'],
     ['headers', { 'CONTENT-ENCODING': 'gzip' }],
     ['headers', { 'Transfer-Encoding': 'chunked' }],
-    ['headers', { Connection: 'close' }],
+    ['headers', { Connection: 'upgrade' }],
+    ['headers', { Connection: ['close'] }],
+    ['headers', { 'Content-Type': 'text/event-stream; charset=latin1' }],
     ['headers', 'X-A: b'],
   ])('%s: %p', async (name, value) => {
     const { code, text } = await fails(async (req, res) => {
@@ -611,23 +615,15 @@ describe('misuse is an error before the first byte', () => {
     ])
   })
 
-  test('of an option that does not exist it warns, once', async () => {
-    const warn = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
-    try {
-      const app = express()
-      app.get('/', async (req, res) => {
-        const session = await openSession(req, res, { events, keepalive: 5 } as never)
-        await streamEvents(session, [], { onWitheld: console.log } as never)
-      })
-      await supertest(app).get('/')
-      await supertest(app).get('/')
-      expect(warn.mock.calls.map(([text]) => text)).toEqual([
-        'openSession has no option keepalive; it was ignored. It has events, retry, keepAlive, headers, state, trustClientEventId, stallTimeoutMs, maxPushedBytes, onWithhold.',
-        'streamEvents has no option onWitheld; it was ignored. It has end, strict, onWithhold, signal.',
-      ])
-    } finally {
-      warn.mockRestore()
-    }
+  test.each([
+    [{ keepalive: 5 }, "openSession has no option 'keepalive'; did you mean keepAlive?"],
+    [{ statusCode: 201 }, "openSession has no option 'statusCode'; Its"],
+    [{ serializer: String }, "openSession has no option 'serializer'; did you mean asText in defineEvents?"],
+  ])('an option that does not exist: %p', async (option, message) => {
+    const { code, text } = await fails(async (req, res) => {
+      await openSession(req, res, { events, ...option })
+    })
+    expect([code, text]).toEqual(['ERR_STREAM_BAD_OPTION', expect.stringContaining(message)])
   })
 
   test.each([
@@ -725,7 +721,7 @@ describe('every other way to write goes through the whitelist', () => {
       },
       { onWithhold: (event, why) => withheld.push([(event as { event: string }).event, why]) },
     )
-    expect(text).toBe('event: message\ndata: {"text":"a"}\n\nevent: message\nid: 7\ndata: {"text":"b"}\n\n')
+    expect(text).toBe('data: {"text":"a"}\n\nid: 7\ndata: {"text":"b"}\n\n')
     expect(withheld).toEqual([
       ['admin', 'unlisted'],
       ['checked', 'invalid'],
@@ -766,9 +762,11 @@ describe('every other way to write goes through the whitelist', () => {
     expect([told.mock.calls, lastId]).toEqual([[], ''])
   })
 
-  test('push of an event whose schema is async throws', async () => {
-    const { code, text } = await wire((session) => session.push({ a: 1 }, 'later'))
-    expect([code, text]).toEqual(['ERR_STREAM_UNCHECKED', ''])
+  test('push of an event whose schema is async, which push cannot wait for, is withheld as unchecked', async () => {
+    const onWithhold = jest.fn()
+    const { code, text } = await wire((session) => session.push({ a: 1 }, 'later'), { onWithhold })
+    expect([code, text]).toEqual([undefined, ''])
+    expect(onWithhold.mock.calls).toEqual([[{ event: 'later', data: { a: 1 }, id: undefined }, 'unchecked']])
   })
 
   test('iterate', async () => {
@@ -785,7 +783,7 @@ describe('every other way to write goes through the whitelist', () => {
       [{ event: 'admin', data: secret }, 'unlisted'],
       [{ event: 'iteration', data: 1n }, 'unserialisable'],
     ])
-    expect(text).toBe('event: message\ndata: {"text":"a"}\n\nevent: iteration\ndata: "x"\n\n')
+    expect(text).toBe('data: {"text":"a"}\n\nevent: iteration\ndata: "x"\n\n')
   })
 
   test('stream', async () => {
@@ -808,7 +806,7 @@ describe('every other way to write goes through the whitelist', () => {
       const channel = new Channel<object, never>().register(session as never)
       channel.broadcast(secret, 'admin').broadcast(secret, 'message', { eventId: '7' })
     })
-    expect(text).toBe('event: message\nid: 7\ndata: {"text":"a"}\n\n')
+    expect(text).toBe('id: 7\ndata: {"text":"a"}\n\n')
   })
 
   test.each<[string, Parameters<Session['batch']>[0]]>([
@@ -826,7 +824,7 @@ describe('every other way to write goes through the whitelist', () => {
     const { text } = await wire((session) =>
       session.batch((buffer) => void buffer.comment('hi').retry(5000).dispatch()),
     )
-    expect(text).toBe(':hi\nretry:5000\n\n')
+    expect(text).toBe(':hi\nretry:5000\n')
   })
 
   test.each([
@@ -909,7 +907,7 @@ describe('before the end', () => {
     const { url } = await serve(app)
     const client = await open(url)
     await client.over
-    expect(client.text).toBe('event: iteration\ndata: 1\n\nretry: 2147483647\n\n')
+    expect(client.text).toBe('event: iteration\ndata: 1\n\nretry: 2147483647\n')
     await eventually(() => endings.length === 2)
     expect(endings).toEqual(['aborted', 'source'])
   })
@@ -1151,7 +1149,7 @@ describe('after the end', () => {
     const { app, sessions } = createApp({ keepAlive: 1 })
     const { url } = await serve(app)
     const client = await open(url)
-    await client.until(() => client.text.includes(':\n\n:\n\n'))
+    await client.until(() => client.text.endsWith(':\n:\n'))
     client.close()
     await eventually(() => sessions[0]?.isConnected === false)
     expect(

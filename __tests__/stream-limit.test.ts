@@ -729,7 +729,8 @@ describe('a slot comes back exactly once', () => {
     const app = express()
     const limit = streamLimit({ keyGenerator, store, limit: 1 })
     app.get('/', limit, async (req, res) => {
-      await streamEvents(await openSession(req, res, { events }), [{ event: 'hello', data: limit.open }])
+      const session = await openSession(req, res, { events, headers: { Connection: 'keep-alive' } })
+      await streamEvents(session, [{ event: 'hello', data: limit.open }])
     })
     const { port } = await serve(app)
     const client = await raw(port)
@@ -910,15 +911,18 @@ test('a handler answers refusals, and nothing else, in place of the error handle
   expect([broken.status, errors.length]).toEqual([500, 1])
 })
 
-describe('a warning is given', () => {
-  test('of an option that does not exist', async () => {
-    const warned = nextWarning()
-    streamLimit({ keyGenerator, max: 3 } as never)
-    expect(await warned).toBe(
-      'streamLimit has no option max; it was ignored. It has limit, keyGenerator, store, whenStoreDown, capacity, identifier, handler, skip.',
-    )
-  })
+test.each([
+  ['max', 'did you mean limit?'],
+  ['message', 'did you mean handler?'],
+  ['keygenerator', 'did you mean keyGenerator?'],
+  ['windowMs', 'Its options are limit, keyGenerator'],
+])('an option that does not exist (%s) is refused, and the nearest is named', (name, advice) => {
+  expect(() => streamLimit({ keyGenerator, [name]: 3 } as never)).toThrow(
+    expect.objectContaining({ code: 'ERR_STREAM_BAD_OPTION', message: expect.stringContaining(advice) }),
+  )
+})
 
+describe('a warning is given', () => {
   test('of none of the members of a request, which app.use(streamLimit) takes for options', async () => {
     const app = express()
     app.use(streamLimit as never)

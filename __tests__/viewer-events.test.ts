@@ -1,16 +1,20 @@
 import { runInNewContext } from 'node:vm'
 import { type } from 'arktype'
-import { defineEvents, type EventRules, type ViewerEvent, type ViewerEvents } from 'express-sse-guard'
+import { asText, defineEvents, type EventRules, type ViewerEvent, type ViewerEvents } from 'express-sse-guard'
 import * as v from 'valibot'
 import { z } from 'zod'
-import { frameEvent } from '../lib/stream/frame-event.js'
-import { projectionsOf } from '../lib/stream/viewer-events.js'
+import { type FrameResult, frameEvent } from '../lib/stream/frame-event.js'
+import { rulesOf } from '../lib/stream/viewer-events.js'
+
+/** The frame of one event, or why there is none. */
+const flat = (result: FrameResult) => (result.ok ? result.frame : result.reason)
 
 /** What one event becomes under a whitelist. */
 function through(whitelist: ViewerEvents, item: unknown) {
-  const projections = projectionsOf(whitelist)
-  if (!projections) throw new Error('not a whitelist')
-  return frameEvent(projections, item)
+  const rules = rulesOf(whitelist)
+  if (!rules) throw new Error('not a whitelist')
+  const result = frameEvent(rules, item)
+  return result instanceof Promise ? result.then(flat) : flat(result)
 }
 
 /** What one event becomes under these rules. */
@@ -128,7 +132,8 @@ describe('an event', () => {
     [{ event: ['e'] }, 'invalid'],
     [{ event: 'other' }, 'unlisted'],
     [{ event: 'E' }, 'unlisted'],
-    [{ event: '' }, 'unlisted'],
+    [{ event: '' }, 'invalid'],
+    [{ event: null }, 'invalid'],
     [{ event: '__proto__' }, 'unlisted'],
     [{ event: 'constructor' }, 'unlisted'],
     [{ event: 'e\ndata: x' }, 'unlisted'],
@@ -168,30 +173,152 @@ describe('an event', () => {
     expect(framed(rules, item)).toBe('invalid')
   })
 
-  test('has an id line only if it has an id, which may be empty or begin with a space', () => {
+  test('has an id line only if it has an id, which may be empty', () => {
     const text = (id?: string) => framed(rules, { event: 'e', data: 1, id })
     expect(text()).toMatchObject({ text: 'event: e\ndata: 1\n\n' })
     expect(text('')).toMatchObject({ text: 'event: e\nid: \ndata: 1\n\n' })
-    expect(text(' 7')).toMatchObject({ text: 'event: e\nid:  7\ndata: 1\n\n' })
+    expect(text('7 b~')).toMatchObject({ text: 'event: e\nid: 7 b~\ndata: 1\n\n' })
+    expect(text('x'.repeat(4096))).toMatchObject({ id: 'x'.repeat(4096) })
+  })
+
+  test.each([' 7', '7 ', ' ', 'é', '\u{1f600}', '\x7f', '\t7', '\x1f', 'x'.repeat(4097)])(
+    'whose id %j a browser could not send back is withheld as bad-id',
+    (id) => expect(framed(rules, { event: 'e', id })).toBe('bad-id'),
+  )
+
+  test('without a name, or named message, is written without an event line', () => {
+    const text = 'data: 1\n\n'
+    expect(framed({ message: true }, { data: 1 })).toMatchObject({ text })
+    expect(framed({ message: true }, { event: undefined, data: 1 })).toMatchObject({ text })
+    expect(framed({ message: true }, { event: 'message', data: 1 })).toMatchObject({ text })
+    expect(framed({ message: true }, { id: '7' })).toMatchObject({ text: 'id: 7\ndata: null\n\n' })
+    expect(framed({ message: true }, { data: undefined })).toMatchObject({ text: 'data: null\n\n' })
+    expect(framed({ other: true }, { data: 1 })).toBe('unlisted')
+    expect(framed({ message: true }, { percent: 1 })).toBe('invalid')
+  })
+
+  test('may change the retry, in its block or alone as one line that needs no rule', () => {
+    expect(framed(rules, { event: 'e', data: 1, retry: 5 })).toMatchObject({
+      text: 'event: e\nretry: 5\ndata: 1\n\n',
+      isEvent: true,
+    })
+    expect(framed({}, { retry: 2147483647 })).toEqual({
+      text: 'retry: 2147483647\n',
+      id: undefined,
+      isEvent: false,
+    })
+  })
+
+  test.each([0, -1, 1.5, 2147483648, '5', null, Number.NaN])(
+    'with the retry %p is withheld as invalid',
+    (retry) => {
+      expect(framed(rules, { retry })).toBe('invalid')
+      expect(framed(rules, { event: 'other', data: 1, retry })).toBe('invalid')
+    },
+  )
+
+  test.each([
+    ['a Promise', () => Promise.resolve(1)],
+    // biome-ignore lint/suspicious/noThenProperty: a thenable is what is tested
+    ['a thenable, such as a query that was not awaited', () => Object.create({ then: () => {} })],
+    ['a Map', () => new Map([['a', 1]])],
+    ['a Set', () => new Set([1])],
+    ['an Error', () => new Error('secret')],
+    ['an Error of another realm', () => runInNewContext('new Error("secret")')],
+  ])('whose payload is %s, which JSON would make {}, is withheld as unserialisable', (_, make) => {
+    for (const rule of [true, ['a'], z.any(), z.object({}), asText(true)] as const) {
+      expect(written(rule, make())).toBe('unserialisable')
+    }
+    const schema = {
+      '~standard': { version: 1, vendor: 'test', validate: () => ({ value: make() }) },
+    } as const
+    expect(written(schema, 1)).toBe('unserialisable')
+  })
+
+  test('may carry what has a toJSON', () => {
+    const error = Object.assign(new Error('secret'), { toJSON: () => ({ code: 5 }) })
+    expect(written(true, error)).toBe('event: e\ndata: {"code":5}\n\n')
+    expect(written(true, new Date(0))).toBe('event: e\ndata: "1970-01-01T00:00:00.000Z"\n\n')
   })
 
   test('stays one line whatever its payload contains', () => {
     const data = 'a\r\nb\rc\nd\u2028e\0\n\nevent: admin\ndata: 1\n\n'
-    expect(written(true, data)).toBe(`event: e\ndata: ${JSON.stringify(data)}\n\n`)
+    const json = JSON.stringify(data).replace('\u2028', '\\u2028')
+    expect(written(true, data)).toBe(`event: e\ndata: ${json}\n\n`)
+  })
+
+  test('has no character in its JSON at which Python ends a line', () => {
+    const breaks = '\u0085\u2028\u2029\v\f\x1c\x1d\x1e'
+    const data = { [breaks]: breaks }
+    const text = written(true, data) as string
+    for (const character of breaks) expect(text).not.toContain(character)
+    expect(JSON.parse(text.slice('event: e\ndata: '.length))).toEqual(data)
+    expect(written(asText(true), data)).toBe(text)
+  })
+})
+
+describe('asText', () => {
+  test.each([
+    ['one', 'data: one\n'],
+    ['', 'data: \n'],
+    [' a\r\n b\rc\n\nd\n', 'data:  a\ndata:  b\ndata: c\ndata: \ndata: d\ndata: \n'],
+    ['[DONE]', 'data: [DONE]\n'],
+    ['x\n\nevent: admin\ndata: 1', 'data: x\ndata: \ndata: event: admin\ndata: data: 1\n'],
+    [undefined, 'data:\n'],
+    [null, 'data: null\n'],
+    [5, 'data: 5\n'],
+    [{ a: '\n' }, 'data: {"a":"\\n"}\n'],
+  ])('writes %j as text', (data, lines) => {
+    expect(written(asText(true), data)).toBe(`event: e\n${lines}\n`)
+  })
+
+  test('writes what the rule inside keeps', async () => {
+    expect(written(asText(['a']), { a: 1, secret: 2 })).toBe('event: e\ndata: {"a":1}\n\n')
+    expect(written(asText(['a']), 'secret')).toBe('invalid')
+    expect(written(asText(z.string()), 5)).toBe('invalid')
+    expect(
+      written(asText(z.object({ html: z.string() }).transform(({ html }) => html)), { html: '<b>\n</b>' }),
+    ).toBe('event: e\ndata: <b>\ndata: </b>\n\n')
+    const later = asText(z.string().refine(async () => true))
+    await expect(framed({ e: later }, { event: 'e', data: 'a\nb' })).resolves.toMatchObject({
+      text: 'event: e\ndata: a\ndata: b\n\n',
+    })
+  })
+
+  test.each([[asText(true)], [undefined], ['url'], [['a', 1]], [{}]])('refuses %p', (rule) => {
+    expect(() => asText(rule as never)).toThrow(/^asText: the rule is .*; give a Standard Schema/)
   })
 })
 
 describe('defineEvents', () => {
   test.each([
     ['', 'at least one character'],
-    ['a\nb', 'CR, LF and NUL'],
-    ['a\rb', 'CR, LF and NUL'],
-    ['a\0b', 'CR, LF and NUL'],
+    ...['\n', '\r', '\0', '\t', '\v', '\x7f', '\x85', '\u2028', '\u2029'].map((character) => [
+      `a${character}b`,
+      'control characters and line separators',
+    ]),
     ['error', "EventSource fires 'error' itself"],
     ['open', "EventSource fires 'open' itself"],
-  ])('refuses the name %j and says why', (name, reason) => {
+  ] as [string, string][])('refuses the name %j and says why', (name, reason) => {
     expect(() => defineEvents({ [name]: true })).toThrow(reason)
     expect(() => defineEvents({}).extend({ [name]: true })).toThrow(reason)
+  })
+
+  test('lets the reserved names through for protocols that are read with fetch, extend included', () => {
+    const protocol = defineEvents({ error: ['type'] }, { allowReservedNames: true })
+    expect(through(protocol, { event: 'error', data: { type: 'x' } })).toMatchObject({
+      text: 'event: error\ndata: {"type":"x"}\n\n',
+    })
+    expect(through(protocol.extend({ open: true }), { event: 'open' })).toMatchObject({ isEvent: true })
+    expect(() => protocol.extend({ open: true }, { allowReservedNames: false })).toThrow('EventSource fires')
+    expect(() => defineEvents({}).extend({ error: true }, { allowReservedNames: true })).not.toThrow()
+  })
+
+  test('refuses options that it does not have', () => {
+    expect(() => defineEvents({}, { allowReservedName: true } as never)).toThrow(
+      'did you mean allowReservedNames?',
+    )
+    expect(() => defineEvents({}, { allowReservedNames: 'yes' } as never)).toThrow('give true or false')
   })
 
   // biome-ignore lint/suspicious/noSparseArray: a hole is no name, and every() would not see it

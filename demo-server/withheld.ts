@@ -7,7 +7,7 @@ export class WithheldCount {
 
   /** For `onWithhold`. */
   readonly add = (withheld: unknown): void => {
-    const { event } = withheld as StreamEvent
+    const { event = 'message' } = withheld as StreamEvent
     this.#count += 1
     this.#names[event] = (this.#names[event] ?? 0) + 1
   }

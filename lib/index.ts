@@ -5,6 +5,7 @@ export { type StreamLimit, streamLimit } from './limit/stream-limit.js'
 export type { StreamLimitOptions } from './limit/stream-limit-options.js'
 export { problemJson } from './problem-json.js'
 export type { StreamResult } from './stream/event-pump.js'
+export { asText, type EventRule, type JsonRule, type TextRule } from './stream/event-rule.js'
 export type { WithholdReason } from './stream/frame-event.js'
 export type { OnWithhold } from './stream/gate.js'
 export { type OpenSessionOptions, openSession } from './stream/open-session.js'
@@ -12,8 +13,8 @@ export { type StreamEventsOptions, streamEvents } from './stream/stream-events.j
 export type { StreamHeaders } from './stream/stream-head.js'
 export type { StreamEvent, StreamSource } from './stream/stream-source.js'
 export {
+  type DefineEventsOptions,
   defineEvents,
-  type EventRule,
   type EventRules,
   type ViewerEvent,
   type ViewerEvents,

@@ -1,4 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { constants } from 'node:http2'
+import { http2StreamOf } from './http2-stream.js'
 import { addSharedListener } from './shared-listener.js'
 
 /**
@@ -8,18 +10,21 @@ import { addSharedListener } from './shared-listener.js'
  * who come late. `res.socket` is no help: it is null for a pipelined response still waiting for its turn.
  */
 export function isResponseOver(req: IncomingMessage, res: ServerResponse): boolean {
+  const stream = http2StreamOf(res)
+  if (stream) return res.writableEnded || stream.destroyed || stream.closed
   return res.closed || res.destroyed || res.writableEnded || req.socket.destroyed
 }
 
 /**
  * Calls `listener` once, when the response closes or the socket under it does, whichever comes first.
  *
- * The response alone is not enough: one that is pipelined behind another never emits 'close' when the socket
+ * The response alone is not enough on HTTP/1.x: one that is pipelined behind another never emits 'close' when the socket
  * dies. However many requests a socket carries, it has one listener of ours, and none once they are over.
  *
  * @returns a function that takes the listener back; calling it late or twice does nothing.
  */
 export function onResponseClose(req: IncomingMessage, res: ServerResponse, listener: () => void): () => void {
+  if (http2StreamOf(res)) return addSharedListener(res, listener)
   const stop = () => {
     stopResponse()
     stopSocket()
@@ -31,4 +36,14 @@ export function onResponseClose(req: IncomingMessage, res: ServerResponse, liste
   const stopResponse = addSharedListener(res, onClose)
   const stopSocket = addSharedListener(req.socket, onClose)
   return stop
+}
+
+/**
+ * Closes a response at once, with what is still to be written. On HTTP/1.x that takes the socket along: a response that is
+ * pipelined behind another has no socket of its own yet, and would wait for its turn to be destroyed.
+ */
+export function destroyResponse(req: IncomingMessage, res: ServerResponse): void {
+  const stream = http2StreamOf(res)
+  if (stream) stream.close(constants.NGHTTP2_CANCEL)
+  else req.socket.destroy()
 }

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import { destroyResponse } from './response-close.js'
 
 /**
  * Why a stream was ended from outside: its slot went to somebody else (`'evicted'`), or somebody ended all streams of
@@ -34,9 +35,7 @@ export function endStream(res: ServerResponse, reason: StreamEnd): void {
     } catch {
       // Middleware that wraps `res.end` threw. The response has ended all the same, and nobody is left to tell.
     }
-  } else if (res.socket) res.destroy()
-  // Pipelined behind another response it has no socket yet, and could not be destroyed.
-  else res.req.socket.destroy()
+  } else destroyResponse(res.req, res)
 }
 
 /** Why the stream on a response was ended from outside, if it was. */

@@ -2,7 +2,7 @@ import type { Request, Response } from 'express'
 import { badOption, type StreamError } from '../errors.js'
 import { isLimit } from '../is-limit.js'
 import { isTimerMs } from '../is-timer-ms.js'
-import { warnOfUnknownOptions } from '../unknown-options.js'
+import { checkOptionNames } from '../option-names.js'
 import { MemoryStore } from './memory-store.js'
 import type { WhenStoreDown } from './slot-keeper.js'
 import type { SlotStore } from './slot-store.js'
@@ -15,7 +15,7 @@ type Asks<Answer> = { ask(req: Request, res: Response): Answer | Promise<Answer>
 
 /**
  * Options of {@link streamLimit}. The names are express-rate-limit's wherever the meaning is the same. An option
- * that does not exist is warned of.
+ * that does not exist throws.
  */
 export interface StreamLimitOptions {
   /**
@@ -101,6 +101,13 @@ const OPTIONS = {
   handler: true,
   skip: true,
 } as const
+/** Those of express-rate-limit. `windowMs` is not among them: nothing here means the same. */
+const OTHER_NAMES = {
+  max: 'limit',
+  message: 'handler',
+  statusCode: 'handler',
+  passOnStoreError: 'whenStoreDown',
+}
 const DEFAULT_LIMIT = 5
 const A_LIMIT = 'an integer >= 0 or Infinity'
 
@@ -118,7 +125,7 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
     )
   }
   // Not before: `app.use(streamLimit)` gives it a request, which has many members.
-  warnOfUnknownOptions<StreamLimitOptions>('streamLimit', options, OPTIONS)
+  checkOptionNames<StreamLimitOptions>('streamLimit', options, OPTIONS, OTHER_NAMES)
   if (store !== undefined && !isSlotStore(store)) {
     throw badOption(
       'streamLimit: store',

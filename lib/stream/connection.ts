@@ -1,8 +1,11 @@
-import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Connection } from 'better-sse'
-import { streamError } from '../errors.js'
-import { isResponseOver, onResponseClose } from '../response-close.js'
+import { streamError, textOf } from '../errors.js'
+import { http2StreamOf } from '../http2-stream.js'
+import { destroyResponse, isResponseOver, onResponseClose } from '../response-close.js'
 import { onStreamEnd, type StreamEnd, streamEndOf } from '../stream-end.js'
+import { warn } from '../warn.js'
+import { breakOff, endUnwrapped } from './finish-response.js'
 import { Outbox } from './outbox.js'
 import { createRequestView, NO_QUERY } from './request-view.js'
 import { StallWatch } from './stall-watch.js'
@@ -16,8 +19,14 @@ export type ConnectionEnd = 'client' | 'aborted' | 'stalled' | StreamEnd
 
 export interface ConnectionOptions {
   headers: StreamHeaders
+  retry: number | null
   stallTimeoutMs: number
   maxPushedBytes: number
+}
+
+/** An error that middleware threw in `res.write`. In an object, as it may be undefined. */
+interface WriteFailure {
+  readonly error: unknown
 }
 
 /**
@@ -27,14 +36,14 @@ export interface ConnectionOptions {
  * What is written within one tick leaves in one write. Writing after the end does nothing.
  */
 export class GuardedConnection extends Connection {
-  // better-sse types these as whole fetch objects, but reads of them only what is here. Building a URL and a
-  // Request would cost more than the rest of the connection, and throws for a malformed Host or target.
+  // better-sse types these as whole fetch objects, but reads of them only what is here.
   override readonly url: URL
   override readonly request: Request
   override readonly response: Response
 
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
+  readonly #retry: number | null
   readonly #maxPushedBytes: number
   readonly #stallWatch: StallWatch
   readonly #outbox: Outbox
@@ -44,7 +53,9 @@ export class GuardedConnection extends Connection {
   #opened = false
   #endedBy: ConnectionEnd | undefined
   #ended = false
+  #over = false
   #handedOver = false
+  #failure: WriteFailure | undefined
 
   /**
    * Sends the head, unless the client has left already; to a HEAD that is the whole answer.
@@ -55,17 +66,19 @@ export class GuardedConnection extends Connection {
     super()
     this.#req = req
     this.#res = res
+    this.#retry = options.retry
     this.#maxPushedBytes = options.maxPushedBytes
+    this.#outbox = new Outbox(res, {
+      isWritable: () => this.writable,
+      onWrite: () => this.#stallWatch.arm(),
+      onError: (error) => this.#failWrite(error),
+    })
     this.#stallWatch = new StallWatch(
       res,
       options.stallTimeoutMs,
       () => this.#cut(),
       () => this.#ended && !res.writableEnded,
-    )
-    this.#outbox = new Outbox(
-      res,
-      () => this.writable,
-      () => this.#stallWatch.arm(),
+      () => this.#outbox.bytesPassedOn,
     )
     this.url = NO_QUERY as unknown as URL
     this.request = createRequestView(req, (listener) => {
@@ -77,7 +90,7 @@ export class GuardedConnection extends Connection {
       this.#endedBy = this.#findReason()
       return
     }
-    writeStreamHead(res, options.headers)
+    writeStreamHead(req, res, options.headers)
     if (req.method === 'HEAD') {
       this.#endedBy = 'client'
       res.end()
@@ -85,9 +98,8 @@ export class GuardedConnection extends Connection {
     }
     readBody(req)
     this.#takeOverEnd()
-    // A socket that is destroyed reports every write as done, and `writableFinished` believes it.
     res.once('finish', () => {
-      this.#handedOver = !req.socket.destroyed
+      this.#handedOver = isHandedOver(req, res)
     })
     onResponseClose(req, res, () => this.#close())
     onStreamEnd(res, () => this.end())
@@ -103,6 +115,13 @@ export class GuardedConnection extends Connection {
     return this.#endedBy ?? (this.writable ? undefined : this.#findReason())
   }
 
+  /** What middleware threw in `res.write`, for the one who reports it. What nobody takes is warned of. */
+  takeFailure(): WriteFailure | undefined {
+    const failure = this.#failure
+    this.#failure = undefined
+    return failure
+  }
+
   /** Whether everything that was written, and the end of the response, was handed to the operating system. */
   get finished(): boolean {
     return this.#handedOver
@@ -112,29 +131,46 @@ export class GuardedConnection extends Connection {
   override sendHead(): void {}
 
   /**
-   * What better-sse itself writes: comments, `retry`, and whatever is in a raw `EventBuffer`.
+   * What better-sse itself writes: comments, `retry`, and whatever is in a raw `EventBuffer`. Blank lines are left out:
+   * some parsers dispatch an empty event at each.
    *
    * None of it is worth waiting for: to a reader too far behind it is not written.
    *
    * @throws ERR_STREAM_UNCHECKED for anything but comments and `retry`, as nothing can be checked in text.
    */
   override sendChunk(text: string): void {
-    if (!isHarmless(text)) {
+    const lines = controlLinesOf(text)
+    if (!lines) {
       throw streamError(
         'ERR_STREAM_UNCHECKED',
         'An EventBuffer cannot be checked against the whitelist; use session.push or streamEvents instead of batch',
       )
     }
-    if (this.#outbox.bytesBehind <= this.#maxPushedBytes) this.#outbox.put(text)
+    if (this.#outbox.bytesBehind > this.#maxPushedBytes) return
+    for (const line of lines) this.#outbox.put(`${line}\n`)
   }
 
   override cleanup(): void {}
 
-  /** Call it once the session is ready. Tells a session whose client left meanwhile; better-sse would miss it. */
+  /**
+   * Call it once the session is ready. Puts the head on the wire, with `retry` behind it. A session whose client left
+   * meanwhile is told; better-sse would miss it.
+   *
+   * @throws what middleware throws that has wrapped `res.write` or `res.flushHeaders`. The response is ended then.
+   */
   open(): void {
     this.#opened = true
-    if (this.#endedBy) this.#tellOver()
-    else if (this.#outbox.isEmpty) this.#res.flushHeaders()
+    if (this.#endedBy) return this.#tellOver()
+    if (this.#retry !== null) this.#outbox.put(`retry: ${this.#retry}\n`)
+    if (this.#outbox.isEmpty) {
+      try {
+        this.#res.flushHeaders()
+      } catch (error) {
+        this.#failWrite(error)
+      }
+    } else this.#outbox.flush()
+    const failure = this.takeFailure()
+    if (failure) throw failure.error
   }
 
   /**
@@ -180,19 +216,23 @@ export class GuardedConnection extends Connection {
    * @throws what middleware throws that has wrapped `res.end`. The response ends all the same.
    */
   end(lastText = ''): void {
-    if (!this.writable) return
-    if (lastText) this.#outbox.put(lastText)
-    this.#outbox.flushForEnd()
-    this.#ended = true
+    if (!this.#writeLast(lastText)) return
     try {
       this.#res.end()
     } catch (error) {
-      ;(ServerResponse.prototype.end as () => void).call(this.#res)
+      endUnwrapped(this.#res)
       throw error
     } finally {
       // Also here: middleware that came later may hold the end back.
       this.#announceEnd()
     }
+  }
+
+  /** As {@link end}, but the client is to see that the response has failed. */
+  breakOff(lastText: string): void {
+    if (!this.#writeLast(lastText)) return
+    breakOff(this.#res)
+    this.#announceEnd()
   }
 
   /**
@@ -205,13 +245,25 @@ export class GuardedConnection extends Connection {
     return () => this.#endListeners.delete(listener)
   }
 
-  /** Calls `listener` once, when the response closes or its socket dies. */
+  /** Calls `listener` once, when the response closes or its socket dies; at once if it has. */
   onOver(listener: () => void): void {
-    this.#overListeners.add(listener)
+    if (this.#over) listener()
+    else this.#overListeners.add(listener)
+  }
+
+  /** @returns whether the response can still be ended. */
+  #writeLast(text: string): boolean {
+    if (!this.writable) return false
+    if (text) this.#outbox.put(text)
+    this.#outbox.flushForEnd()
+    // A write that failed has ended it.
+    if (!this.writable) return false
+    this.#ended = true
+    return true
   }
 
   /**
-   * Whoever ends the response, what was written before goes out first and nothing after it, also if middleware
+   * Whoever ends the response, what was written before goes out first and nothing after it, even if middleware
    * (a session store, say) holds the end back for a while.
    */
   #takeOverEnd(): void {
@@ -238,10 +290,17 @@ export class GuardedConnection extends Connection {
     tell(this.#endListeners)
   }
 
-  /** The socket, not the response: a pipelined response would wait for its turn to be destroyed. */
+  /** Middleware that has wrapped `res.write` threw, maybe at the end of a tick, where nobody could catch it. */
+  #failWrite(error: unknown): void {
+    this.#failure = { error }
+    this.#ended = true
+    endUnwrapped(this.#res)
+    this.#announceEnd()
+  }
+
   #cut(): void {
     this.#endedBy ??= 'stalled'
-    this.#req.socket.destroy()
+    destroyResponse(this.#req, this.#res)
   }
 
   #close(): void {
@@ -251,16 +310,17 @@ export class GuardedConnection extends Connection {
     if (this.#opened) this.#tellOver()
   }
 
-  /** A client that leaves half-closes its socket or resets it; otherwise it was closed from this side. */
   #findReason(): ConnectionEnd {
-    const { socket } = this.#req
-    const isLeft = socket.readableEnded || (socket.errored !== null && this.#res.errored === null)
-    return streamEndOf(this.#res) ?? (isLeft && socket.destroyed && !this.#handedOver ? 'client' : 'aborted')
+    const isLeft = !this.#handedOver && hasClientLeft(this.#req, this.#res)
+    return streamEndOf(this.#res) ?? (isLeft ? 'client' : 'aborted')
   }
 
   #tellOver(): void {
+    this.#over = true
     tell(this.#endListeners)
     tell(this.#overListeners)
+    const failure = this.takeFailure()
+    if (failure) warn(`A stream was ended because middleware threw in res.write: ${textOf(failure.error)}.`)
     // Last, as it emits 'disconnected' to listeners of the application, which may throw.
     this.#onAbort?.()
   }
@@ -283,8 +343,23 @@ function readBody(req: IncomingMessage): void {
   if (hasBody && req.readableFlowing === null) req.resume()
 }
 
-/** Whether text is nothing but comments, `retry` fields and empty lines (WHATWG HTML 9.2.5). */
-function isHarmless(text: string): boolean {
-  if (typeof text !== 'string' || text.includes('\r') || !/(^|\n)$/.test(text)) return false
-  return text.split('\n').every((line) => line === '' || line.startsWith(':') || /^retry: ?\d+$/.test(line))
+/** Asked on 'finish'. A destroyed socket reports every write as done, and an HTTP/2 response finishes whenever it closes. */
+function isHandedOver(req: IncomingMessage, res: ServerResponse): boolean {
+  const stream = http2StreamOf(res)
+  return stream ? res.writableEnded && !stream.aborted && !stream.rstCode : !req.socket.destroyed
+}
+
+/** A client that leaves half-closes its socket or resets it; otherwise it was closed from this side. */
+function hasClientLeft(req: IncomingMessage, res: ServerResponse): boolean {
+  const stream = http2StreamOf(res)
+  if (stream) return stream.aborted || stream.rstCode !== 0
+  const { socket } = req
+  return socket.destroyed && (socket.readableEnded || (socket.errored !== null && res.errored === null))
+}
+
+/** The lines of a text that has nothing but comments, `retry` fields and blank lines (WHATWG HTML 9.2.5). */
+function controlLinesOf(text: string): string[] | undefined {
+  if (typeof text !== 'string' || text.includes('\r') || !/(^|\n)$/.test(text)) return undefined
+  const lines = text.split('\n').filter((line) => line !== '')
+  return lines.every((line) => line.startsWith(':') || /^retry: ?\d+$/.test(line)) ? lines : undefined
 }

@@ -1,9 +1,11 @@
 import { AsyncResource } from 'node:async_hooks'
-import { streamError } from '../errors.js'
+import { streamError, textOf } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import { addSharedListener } from '../shared-listener.js'
+import { warn } from '../warn.js'
+import { callSafely, createFailureWarning } from './call-safely.js'
 import type { ConnectionEnd } from './connection.js'
-import { frameEvent, type WithholdReason } from './frame-event.js'
+import { type FrameResult, frameEvent, type WithholdReason } from './frame-event.js'
 import type { Gate, OnWithhold } from './gate.js'
 import { discardSource, type RunningSource, type StreamSource, startSource } from './stream-source.js'
 import { isTurnOver, laterTurn } from './turns.js'
@@ -12,7 +14,7 @@ import { isTurnOver, laterTurn } from './turns.js'
  * The longest that every client can wait (the largest 32-bit timer, 24.8 days): an event stream has no word for
  * "do not come back" (WHATWG HTML 9.2.5).
  */
-const DO_NOT_COME_BACK = 'retry: 2147483647\n\n'
+const DO_NOT_COME_BACK = 'retry: 2147483647\n'
 
 /** How a stream went. */
 export interface StreamResult {
@@ -34,7 +36,9 @@ export interface StreamResult {
 export interface PumpOptions {
   end: boolean | 'final'
   strict: boolean
+  breakOnError: boolean
   onWithhold: OnWithhold | undefined
+  onError: ((error: unknown) => unknown) | undefined
   signal: AbortSignal | undefined
   /** Makes an event of an item that is none yet. */
   toEvent?: (item: unknown) => unknown
@@ -95,7 +99,7 @@ export class EventPump {
 
   /** What is here already is not awaited, so that events which are available in one tick leave in one write. */
   async #pump(source: StreamSource<unknown>): Promise<void> {
-    const { connection, projections } = this.#gate
+    const { connection, rules } = this.#gate
     const { toEvent } = this.#options
     const running = startSource(source, this.#controller)
     this.#source = running
@@ -134,18 +138,19 @@ export class EventPump {
       const item = isPromise(value) ? await this.#arrival(value) : value
       if (this.#stopped) return
       const event = toEvent ? toEvent(item) : item
-      const framing = frameEvent(projections, event)
-      const framed = isPromise(framing) ? await this.#arrival(framing) : framing
+      const framing = frameEvent(rules, event)
+      const result = isPromise(framing) ? await this.#arrival(framing) : framing
       // A schema or a getter of the application may have ended it.
-      if (this.#stopped || !framed) return
-      if (typeof framed === 'string') {
-        const told = this.#withhold(event, framed)
+      if (this.#stopped || !result) return
+      if (!result.ok) {
+        const told = this.#withhold(event, result.reason)
         if (isPromise(told)) await this.#arrival(told)
-        if (this.#options.strict) throw withheldInStrict(event, framed)
+        if (this.#options.strict) throw withheldInStrict(event, result.reason)
       } else if (connection.writable) {
-        hasFilledTurn = connection.writeFrame(framed.text)
-        this.#sent += 1
-        if (framed.id !== undefined) this.#options.onId(framed.id)
+        const { text, id, isEvent } = result.frame
+        hasFilledTurn = connection.writeFrame(text)
+        if (isEvent) this.#sent += 1
+        if (id !== undefined) this.#options.onId(id)
       }
     }
   }
@@ -165,9 +170,12 @@ export class EventPump {
 
   /** The response is over, or has been ended by somebody else. */
   #stopOver(): void {
+    const { connection } = this.#gate
     this.#stop()
     this.#abandonSource()
-    this.#settle(this.#gate.connection.endedBy ?? 'aborted')
+    const failure = connection.takeFailure()
+    if (failure) connection.onOver(() => this.#reject(failure.error))
+    else this.#settle(connection.endedBy ?? 'aborted')
   }
 
   #stopAborted(): void {
@@ -181,8 +189,39 @@ export class EventPump {
     if (this.#stopped) return
     this.#stop()
     this.#abandonSource()
-    // Not before: Express destroys the socket of an error it is given, and with it what was already sent.
-    this.#endResponse(() => this.#reject(error))
+    const end = (lastText: string) => {
+      // Not before: Express destroys the socket of an error it is given, and with it what was already sent.
+      this.#endResponse(() => this.#reject(error), { lastText, isFailure: true })
+    }
+    const lastText = this.#lastTextOf(error)
+    if (isPromise(lastText)) lastText.then(end)
+    else end(lastText)
+  }
+
+  /** What `onError` wants to tell the viewer of an error; nothing if its event is withheld. Never throws or rejects. */
+  #lastTextOf(error: unknown): string | Promise<string> {
+    const { onError } = this.#options
+    const { connection, rules } = this.#gate
+    if (!onError || !connection.writable) return ''
+    let event: unknown
+    try {
+      event = onError(error)
+    } catch (thrown) {
+      warn(`onError of streamEvents threw: ${textOf(thrown)}. The viewer is told nothing.`)
+    }
+    if (event === undefined) return ''
+    const toText = (result: FrameResult | undefined) => {
+      if (result?.ok) return result.frame.text
+      if (result) callSafely(() => this.#withhold(event, result.reason), createFailureWarning('onWithhold'))
+      return ''
+    }
+    const framing = frameEvent(rules, event)
+    if (!isPromise(framing)) return toText(framing)
+    // An async schema that never answers must not keep the response of a client that has left.
+    return new Promise<FrameResult | undefined>((resolve) => {
+      framing.then(resolve)
+      connection.onEnd(() => resolve(undefined))
+    }).then(toText)
   }
 
   #stop(): void {
@@ -215,11 +254,16 @@ export class EventPump {
     })
   }
 
-  #endResponse(then: () => void): void {
+  #endResponse(then: () => void, { lastText = '', isFailure = false } = {}): void {
     const { connection } = this.#gate
+    const { end, breakOnError } = this.#options
+    const text = end === 'final' ? lastText + DO_NOT_COME_BACK : lastText
     let whenOver = then
     try {
-      connection.end(this.#options.end === 'final' ? DO_NOT_COME_BACK : '')
+      if (isFailure && breakOnError) connection.breakOff(text)
+      else connection.end(text)
+      const failure = connection.takeFailure()
+      if (failure && !isFailure) whenOver = () => this.#reject(failure.error)
     } catch (error) {
       whenOver = () => this.#reject(error)
     }
@@ -266,8 +310,10 @@ function withheldInStrict(item: unknown, why: WithholdReason) {
 const REMEDIES: Readonly<Record<WithholdReason, string>> = {
   unlisted: 'list it in defineEvents, or do not stream it to this session',
   invalid: 'give { event, data } with the name as a string, and data that fits its rule in defineEvents',
-  'bad-id': 'give an id that is a string without CR, LF and NUL, such as String(row.id), or none',
-  unserialisable: 'give data that JSON.stringify can write: no BigInt, cycle or function',
+  'bad-id': 'give an id that is a string of printable ASCII, such as String(row.id), or none',
+  unserialisable:
+    'give data that JSON.stringify can write: no BigInt, cycle, function, Promise, Map, Set or Error',
+  unchecked: 'use streamEvents, which waits for an async schema',
 }
 
 function nameOf(item: unknown): string {

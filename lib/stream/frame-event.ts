@@ -1,65 +1,144 @@
+import { types } from 'node:util'
 import { isPromise } from '../is-promise.js'
-import type { Projection } from './viewer-events.js'
+import { isTimerMs } from '../is-timer-ms.js'
+import type { CompiledRule, RuleResult } from './event-rule.js'
+import type { CompiledRules } from './viewer-events.js'
 
 /**
  * Why an event was withheld, checked in this order:
- * - `invalid`: it is no object with a string `event`, or (checked after `bad-id`) the rule of its name refused it;
+ * - `invalid`: it is not an object with at least one of `event`, `data`, `id` and `retry`; `event` is not a non-empty
+ *   string; or `retry` is not an integer from 1 to 2147483647;
  * - `unlisted`: its name is not on the whitelist;
- * - `bad-id`: its `id` is neither undefined nor a string without CR, LF and NUL;
- * - `unserialisable`: what remained of it cannot be written as JSON (a BigInt, a cycle, a function).
+ * - `bad-id`: its `id` is not printable ASCII without leading or trailing space, of at most 4096 bytes;
+ * - `invalid`: the rule of its name refused the payload;
+ * - `unserialisable`: what the rule kept cannot be written as JSON (a BigInt, a cycle, a function). A payload that is a
+ *   Promise, Map, Set or Error without `toJSON` is so under every rule, as JSON would make it `{}`;
+ * - `unchecked`: `session.push` met an async schema, and cannot wait for it.
  */
-export type WithholdReason = 'unlisted' | 'invalid' | 'unserialisable' | 'bad-id'
+export type WithholdReason = 'unlisted' | 'invalid' | 'unserialisable' | 'bad-id' | 'unchecked'
 
-/** One event as it stands on the wire, and its id if it has one. */
-interface Frame {
-  text: string
-  id: string | undefined
+/** One event as it stands on the wire. */
+export interface Frame {
+  readonly text: string
+  /** The id that a client will send back, if the event has one. */
+  readonly id: string | undefined
+  /** False for a `retry` alone, which no client dispatches. */
+  readonly isEvent: boolean
 }
 
 /** A frame, or the reason why there is none. */
-export type Framed = Frame | WithholdReason
+export type FrameResult =
+  | { readonly ok: true; readonly frame: Frame }
+  | { readonly ok: false; readonly reason: WithholdReason }
+
+/** The fields that go into one frame, apart from its data. */
+interface Fields {
+  name: string
+  id: string | undefined
+  retry: number | undefined
+}
 
 /**
- * Takes one `{ event, data?, id? }` through the whitelist and writes it as a frame (WHATWG HTML 9.2.5): the
- * only way to make text that a connection accepts as an event. Answers at once unless its schema is async.
- *
- * There is an `id:` line only if an id was given. `data` is one line of JSON; undefined becomes `null`.
+ * Takes one `{ event?, data?, id?, retry? }` through the whitelist and writes it as a frame (WHATWG HTML 9.2.5): the
+ * only way to make text that a connection accepts as an event. Answers at once unless its schema is async. Never throws.
  */
-export function frameEvent(
-  projections: ReadonlyMap<string, Projection>,
-  item: unknown,
-): Framed | Promise<Framed> {
-  if (typeof item !== 'object' || item === null) return 'invalid'
+export function frameEvent(rules: CompiledRules, item: unknown): FrameResult | Promise<FrameResult> {
+  if (typeof item !== 'object' || item === null) return withheld('invalid')
   try {
-    const { event } = item as { event?: unknown }
-    if (typeof event !== 'string') return 'invalid'
-    const project = projections.get(event)
-    if (!project) return 'unlisted'
+    const { event, retry } = item as { event?: unknown; retry?: unknown }
+    if (event !== undefined && (typeof event !== 'string' || event === '')) return withheld('invalid')
+    if (retry !== undefined && !isTimerMs(retry)) return withheld('invalid')
+    if (event === undefined && !('data' in item) && (item as { id?: unknown }).id === undefined) {
+      return retry === undefined ? withheld('invalid') : retryAlone(retry)
+    }
+    const name = event ?? 'message'
+    const rule = rules.get(name)
+    if (!rule) return withheld('unlisted')
     const { id } = item as { id?: unknown }
-    if (!isId(id)) return 'bad-id'
+    if (!isId(id)) return withheld('bad-id')
     const { data } = item as { data?: unknown }
-    const framed = project(data, (kept) => serialise(event, id, kept))
-    return isPromise(framed) ? Promise.resolve(framed).catch(() => 'invalid') : framed
+    if (isEmptyInJson(data)) return withheld('unserialisable')
+    const fields = { name, id, retry }
+    const kept = rule.keep(data)
+    return isPromise(kept) ? kept.then((result) => write(fields, rule, result)) : write(fields, rule, kept)
   } catch {
-    // A getter of the event threw, or its schema did.
-    return 'invalid'
+    // A getter of the event threw.
+    return withheld('invalid')
   }
 }
 
+function withheld(reason: WithholdReason): FrameResult {
+  return { ok: false, reason }
+}
+
+/** A line of its own without a blank line behind it: some parsers dispatch an empty event at every blank line. */
+function retryAlone(retry: number): FrameResult {
+  return { ok: true, frame: { text: `retry: ${retry}\n`, id: undefined, isEvent: false } }
+}
+
+/** The longest id that fits into a request header next to others: node:http refuses 16 KB of headers with 431. */
+const MAX_ID_BYTES = 4096
+
+/**
+ * Whether a browser can send an id back as it was: a header value cannot hold other characters, and loses leading and
+ * trailing spaces (Fetch 2.2.2).
+ */
 function isId(id: unknown): id is string | undefined {
-  return id === undefined || (typeof id === 'string' && !/[\r\n\0]/.test(id))
+  if (id === undefined || id === '') return true
+  return typeof id === 'string' && id.length <= MAX_ID_BYTES && /^[!-~](?:[ -~]*[!-~])?$/.test(id)
 }
 
-function serialise(event: string, id: string | undefined, data: unknown): Framed {
-  let json: string | undefined
-  try {
-    // JSON escapes every line break, so the text is one line.
-    json = data === undefined ? 'null' : JSON.stringify(data)
-  } catch {
-    return 'unserialisable'
-  }
-  if (json === undefined) return 'unserialisable'
+/** Whether JSON.stringify would make an object `{}` although it holds something: a forgotten `await`, or a Map. */
+function isEmptyInJson(data: unknown): boolean {
+  if (typeof data !== 'object' || data === null) return false
+  const prototype = Object.getPrototypeOf(data)
+  if (prototype === Object.prototype || prototype === Array.prototype || prototype === null) return false
+  const isOpaque =
+    isPromise(data) ||
+    types.isMap(data) ||
+    types.isSet(data) ||
+    types.isNativeError(data) ||
+    data instanceof Error
+  return isOpaque && typeof (data as { toJSON?: unknown }).toJSON !== 'function'
+}
+
+function write({ name, id, retry }: Fields, { isText }: CompiledRule, result: RuleResult): FrameResult {
+  if (!result.ok) return withheld('invalid')
+  const dataLines = isText ? writeText(result.value) : writeJson(result.value)
+  if (dataLines === undefined) return withheld('unserialisable')
   // The space after each colon is not part of the value; without it a value's own leading space would be lost.
+  const eventLine = name === 'message' ? '' : `event: ${name}\n`
   const idLine = id === undefined ? '' : `id: ${id}\n`
-  return { text: `event: ${event}\n${idLine}data: ${json}\n\n`, id }
+  const retryLine = retry === undefined ? '' : `retry: ${retry}\n`
+  const text = `${eventLine}${idLine}${retryLine}${dataLines}\n`
+  return { ok: true, frame: { text, id, isEvent: true } }
+}
+
+function writeText(value: unknown): string | undefined {
+  if (value === undefined) return 'data:\n'
+  if (typeof value !== 'string') return writeJson(value)
+  if (!/[\r\n]/.test(value)) return `data: ${value}\n`
+  return value
+    .split(/\r\n|\r|\n/)
+    .map((line) => `data: ${line}\n`)
+    .join('')
+}
+
+const ESCAPES: Readonly<Record<string, string>> = {
+  '\u0085': '\\u0085',
+  '\u2028': '\\u2028',
+  '\u2029': '\\u2029',
+}
+
+/** One line, also for readers in Python: JSON escapes CR and LF, and not these three (`str.splitlines` ends a line there). */
+function writeJson(value: unknown): string | undefined {
+  if (value === undefined) return 'data: null\n'
+  if (isEmptyInJson(value)) return undefined
+  try {
+    const json = JSON.stringify(value) as string | undefined
+    if (json === undefined) return undefined
+    return `data: ${json.replace(/[\u0085\u2028\u2029]/g, (found) => ESCAPES[found] as string)}\n`
+  } catch {
+    return undefined
+  }
 }

@@ -1,13 +1,17 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { badOption, streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { GuardedConnection } from './connection.js'
 import type { WithholdReason } from './frame-event.js'
-import type { Projection } from './viewer-events.js'
+import type { CompiledRules } from './viewer-events.js'
 
 /**
  * Called for each withheld event with the event as the application gave it, and why. For the server's log: the
- * event has not been checked. What it throws reaches the caller of `streamEvents` or `push`; so does, with `streamEvents`,
- * the rejection of a promise that it returns, for which the stream waits. (After a `push` it is an unhandled rejection.)
+ * event has not been checked.
+ *
+ * A throw, or the rejection of a promise that it returns, rejects `streamEvents`, which waits for that promise. After a
+ * `session.push` it is warned of with `process.emitWarning`, once per session: an exception would keep a Channel's event
+ * from all sessions that come later.
  */
 export type OnWithhold = (event: unknown, why: WithholdReason) => void
 
@@ -19,8 +23,10 @@ export function checkOnWithhold(where: string, onWithhold: unknown): void {
 
 /** What stands between a session and the wire. */
 export interface Gate {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
   readonly connection: GuardedConnection
-  readonly projections: ReadonlyMap<string, Projection>
+  readonly rules: CompiledRules
   readonly onWithhold: OnWithhold | undefined
 }
 

@@ -1,8 +1,9 @@
 import { type IterateOptions, Session, type StreamOptions } from 'better-sse'
-import { streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
+import { callSafely, createFailureWarning } from './call-safely.js'
 import { EventPump } from './event-pump.js'
-import { frameEvent } from './frame-event.js'
+import { toFetchRequest, toFetchResponse } from './fetch-view.js'
+import { type FrameResult, frameEvent } from './frame-event.js'
 import { GATE, type Gate } from './gate.js'
 import type { StreamSource } from './stream-source.js'
 
@@ -10,7 +11,6 @@ import type { StreamSource } from './stream-source.js'
 export interface GuardedSessionOptions<State> {
   state?: State
   trustClientEventId: boolean
-  retry: number | null
   keepAlive: number | null
 }
 
@@ -20,38 +20,60 @@ export interface GuardedSessionOptions<State> {
  */
 export class GuardedSession<State> extends Session<State> {
   readonly [GATE]: Gate
+  /** Made when first asked for, as few sessions are asked and a Request costs more than a session. */
+  #request: Request | undefined
+  #response: Response | undefined
+  readonly #warnOfListener = createFailureWarning("A listener to a session's 'push'")
+  readonly #warnOfOnWithhold = createFailureWarning('onWithhold')
 
   constructor(gate: Gate, options: GuardedSessionOptions<State>) {
-    super(gate.connection, options)
+    // The connection writes `retry` itself, as one line.
+    super(gate.connection, { ...options, retry: null })
     this[GATE] = gate
   }
 
+  /** The request as a fetch Request: method, headers, absolute URL, and a signal that aborts when the response closes. */
+  override getRequest = (): Request => {
+    if (!this.#request) {
+      const { req, res, connection } = this[GATE]
+      const controller = new AbortController()
+      connection.onOver(() => controller.abort())
+      this.#request = toFetchRequest(req, res, controller.signal)
+    }
+    return this.#request
+  }
+
+  /** The status and the headers of the response as a fetch Response, without a body. */
+  override getResponse = (): Response => {
+    this.#response ??= toFetchResponse(this[GATE].res)
+    return this.#response
+  }
+
   /**
-   * Pushes one event through the whitelist. One that is not listed is withheld and reported to `onWithhold`; to a
-   * closed session nothing happens. Nothing waits for a slow reader here: see `maxPushedBytes`.
+   * Pushes one event through the whitelist. One that is not let through is withheld and reported to `onWithhold`; an async
+   * schema cannot be waited for, so its events are withheld as `unchecked`. To a closed session nothing happens. Nothing
+   * waits for a slow reader here: see `maxPushedBytes`.
+   *
+   * Never throws, so that a Channel reaches all of its sessions: what `onWithhold` or a listener to 'push' throws is warned
+   * of with `process.emitWarning`, once per session.
    *
    * @param eventName default `'message'`.
    * @param eventId written only if given. (A better-sse Channel makes one up for each broadcast that has none.)
-   * @throws ERR_STREAM_UNCHECKED if the event's schema is async; use `streamEvents` for those.
    */
   override push = (data: unknown, eventName = 'message', eventId?: string): this => {
-    const { connection, projections, onWithhold } = this[GATE]
+    const { connection, rules, onWithhold } = this[GATE]
     if (!connection.writable) return this
     const item = { event: eventName, data, id: eventId }
-    const framed = frameEvent(projections, item)
-    if (isPromise(framed)) {
-      throw streamError(
-        'ERR_STREAM_UNCHECKED',
-        `The schema of '${eventName}' is async, and push cannot wait for it; stream this event with streamEvents`,
-      )
-    }
-    if (typeof framed === 'string') {
-      onWithhold?.(item, framed)
+    const framing = frameEvent(rules, item)
+    const result: FrameResult = isPromise(framing) ? { ok: false, reason: 'unchecked' } : framing
+    if (!result.ok) {
+      callSafely(() => onWithhold?.(item, result.reason), this.#warnOfOnWithhold)
       return this
     }
-    if (!connection.pushFrame(framed.text)) return this
-    if (framed.id !== undefined) this.lastId = framed.id
-    this.emit('push', data, eventName, framed.id ?? '')
+    const { text, id } = result.frame
+    if (!connection.pushFrame(text)) return this
+    if (id !== undefined) this.lastId = id
+    callSafely(() => void this.emit('push', data, eventName, id ?? ''), this.#warnOfListener)
     return this
   }
 
@@ -81,7 +103,9 @@ export class GuardedSession<State> extends Session<State> {
     return EventPump.run(gate, source, {
       end: false,
       strict: false,
+      breakOnError: false,
       onWithhold,
+      onError: undefined,
       signal: undefined,
       toEvent,
       onId: () => {},

@@ -3,12 +3,12 @@ import type { DefaultSessionState, Session } from 'better-sse'
 import { badOption } from '../errors.js'
 import { isLimit } from '../is-limit.js'
 import { isTimerMs } from '../is-timer-ms.js'
-import { warnOfUnknownOptions } from '../unknown-options.js'
+import { checkOptionNames } from '../option-names.js'
 import { GuardedConnection } from './connection.js'
 import { checkOnWithhold, noWhitelist, type OnWithhold } from './gate.js'
 import { GuardedSession } from './guarded-session.js'
 import { checkStreamable, checkStreamHeaders, type StreamHeaders } from './stream-head.js'
-import { projectionsOf, type ViewerEvents } from './viewer-events.js'
+import { rulesOf, type ViewerEvents } from './viewer-events.js'
 
 /** Options of {@link openSession}. `retry`, `keepAlive`, `headers`, `state` and `trustClientEventId` are better-sse's. */
 export interface OpenSessionOptions<State = DefaultSessionState> {
@@ -18,12 +18,15 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
   /**
    * How many milliseconds an EventSource waits before it comes back after a broken connection or a clean end
    * (WHATWG HTML 9.2.5): an integer from 1 to 2147483647, or null to leave it to the client. Clients keep the
-   * last value they were told, also over reconnects. Default: 2000.
+   * last value they were told, also over reconnects. It is written as one line before the first event.
+   *
+   * @default 2000 for GET, null for POST: readers of POST streams are often written by hand, and some of these lose an
+   *   event that follows another line.
    */
   retry?: number | null | undefined
 
   /**
-   * How many milliseconds apart an empty comment is sent, so that proxies do not take the stream for dead: an
+   * How many milliseconds apart an empty comment (one line, `:`) is sent, shorter than the read timeout of a proxy: an
    * integer from 1 to 2147483647, or null for none. Without one, a client whose leaving the process cannot read (it has
    * sent more behind the stream than Node reads ahead) is not noticed before the next write. Default: 10000.
    */
@@ -31,8 +34,14 @@ export interface OpenSessionOptions<State = DefaultSessionState> {
 
   /**
    * More response headers: a string, an array of them, or undefined to leave out a default one. They win over those of
-   * earlier middleware, except that every Set-Cookie is kept and Cache-Control always has `no-transform`. Content-Type,
-   * Content-Length, Content-Encoding, Transfer-Encoding, Trailer and Connection cannot be given.
+   * earlier middleware, except that every Set-Cookie is kept and Cache-Control always has `no-transform`. Content-Length,
+   * Content-Encoding, Transfer-Encoding and Trailer cannot be given; Content-Type may say `; charset=utf-8`.
+   *
+   * `Connection` is `'close'`, `'keep-alive'`, or undefined to let Node decide.
+   * On HTTP/1.x a GET closes by default, since Chromium reads on for 5 s from a kept connection whose page has left, and
+   * holds the slot for that long. It is never sent on HTTP/2 or to a HEAD.
+   *
+   * @default Connection: close for GET on HTTP/1.x; else Node decides
    */
   headers?: StreamHeaders | undefined
 
@@ -85,32 +94,28 @@ export async function openSession<State = DefaultSessionState>(
   res: ServerResponse,
   options: OpenSessionOptions<State>,
 ): Promise<Session<State>> {
-  const projections = projectionsOf(options?.events)
-  if (!projections) {
+  const rules = rulesOf(options?.events)
+  if (!rules) {
     throw noWhitelist(
       "openSession needs a whitelist: openSession(req, res, { events: defineEvents({ 'build.done': ['url'] }) })",
     )
   }
   checkOptions(options)
   checkStreamable(req, res)
-  const { retry = 2000, keepAlive = 10_000, headers = {}, state, onWithhold } = options
+  const { retry = req.method === 'POST' ? null : 2000 } = options
+  const { keepAlive = 10_000, headers = {}, state, onWithhold } = options
   const { trustClientEventId = true, stallTimeoutMs = 30_000, maxPushedBytes = 4 * 1024 * 1024 } = options
 
-  const connection = new GuardedConnection(req, res, { headers, stallTimeoutMs, maxPushedBytes })
-  const gate = { connection, projections, onWithhold }
+  const connection = new GuardedConnection(req, res, { headers, retry, stallTimeoutMs, maxPushedBytes })
+  const gate = { req, res, connection, rules, onWithhold }
   const session = new GuardedSession<State>(gate, {
     ...(state !== undefined && { state }),
     trustClientEventId,
-    retry,
     keepAlive,
   })
   // better-sse makes a session ready in the next turn of the event loop, whatever has happened to it by then.
-  await new Promise<void>((resolve) => {
-    session.once('connected', () => {
-      connection.open()
-      resolve()
-    })
-  })
+  await new Promise<void>((resolve) => session.once('connected', resolve))
+  connection.open()
   return session
 }
 
@@ -126,8 +131,10 @@ const OPTIONS = {
   onWithhold: true,
 } as const
 
+const OTHER_NAMES = { serializer: 'asText in defineEvents', sanitizer: 'asText in defineEvents' }
+
 function checkOptions(options: OpenSessionOptions<unknown>): void {
-  warnOfUnknownOptions<OpenSessionOptions>('openSession', options, OPTIONS)
+  checkOptionNames<OpenSessionOptions>('openSession', options, OPTIONS, OTHER_NAMES)
   const { retry, keepAlive, headers, trustClientEventId, stallTimeoutMs, maxPushedBytes, onWithhold } =
     options
   for (const [name, value] of Object.entries({ retry, keepAlive })) {

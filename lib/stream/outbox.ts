@@ -1,4 +1,15 @@
 import type { ServerResponse } from 'node:http'
+import { http2StreamOf } from '../http2-stream.js'
+
+/** What happens around the writes of an {@link Outbox}. */
+export interface OutboxEvents {
+  /** Asked before each write; text that nobody can get any more is thrown away. */
+  isWritable(): boolean
+  /** Told after each write. */
+  onWrite(): void
+  /** Told once if middleware that wraps `res.write` threw. The response is as it was left then. */
+  onError(error: unknown): void
+}
 
 /**
  * Text on its way to a response. What is put in within one tick leaves in one write.
@@ -8,8 +19,7 @@ import type { ServerResponse } from 'node:http'
  */
 export class Outbox {
   readonly #res: ServerResponse
-  readonly #isWritable: () => boolean
-  readonly #onWrite: () => void
+  readonly #events: OutboxEvents
   #drainListeners: (() => void)[] = []
   #text = ''
   #bytes = 0
@@ -19,15 +29,12 @@ export class Outbox {
   #largestWrite = 0
   #flushScheduled = false
   #needsDrain = false
+  /** How many bytes were given to the response so far. */
+  #bytesWritten = 0
 
-  /**
-   * @param isWritable asked before each write; text that nobody can get any more is thrown away.
-   * @param onWrite told after each write.
-   */
-  constructor(res: ServerResponse, isWritable: () => boolean, onWrite: () => void) {
+  constructor(res: ServerResponse, events: OutboxEvents) {
     this.#res = res
-    this.#isWritable = isWritable
-    this.#onWrite = onWrite
+    this.#events = events
     if (this.#isQueued) res.once('socket', this.#drained)
   }
 
@@ -53,9 +60,14 @@ export class Outbox {
     return Math.max(0, this.#res.writableLength - this.#largestWrite) + this.#earlierBytes
   }
 
+  /** How many bytes the response has passed on, for what has no socket of its own to ask: an HTTP/2 stream. */
+  get bytesPassedOn(): number {
+    return this.#bytesWritten - this.#res.writableLength
+  }
+
   put(text: string): void {
     // Keep-alive comments go on until the response has closed, which may be long after its end.
-    if (!this.#isWritable()) return
+    if (!this.#events.isWritable()) return
     this.#text += text
     this.#bytes += Buffer.byteLength(text)
     if (this.#flushScheduled) return
@@ -73,12 +85,32 @@ export class Outbox {
     const text = this.#text
     const bytes = this.#bytes
     this.clear()
-    if (text === '' || !this.#isWritable()) return
+    if (text === '' || !this.#events.isWritable()) return
     // Where less is waiting than it was, it is no longer among what waits.
     this.#largestWrite = Math.max(Math.min(this.#largestWrite, this.#res.writableLength), bytes)
-    // Middleware that wraps write may return nothing, which is no "no": 'drain' would not come.
-    if (this.#res.write(text) === false || this.#res.writableNeedDrain) this.#awaitDrain()
-    this.#onWrite()
+    this.#bytesWritten += bytes
+    try {
+      // Middleware that wraps write may return nothing, which does not mean false: 'drain' would not come.
+      if (this.#write(text) === false || this.#res.writableNeedDrain) this.#awaitDrain()
+    } catch (error) {
+      return this.#events.onError(error)
+    }
+    this.#events.onWrite()
+  }
+
+  /**
+   * On HTTP/2 in pieces: a stream does not tell how much of one write is gone, and a slow reader of a large event would be
+   * taken for one that has stalled.
+   */
+  #write(text: string): boolean {
+    if (!http2StreamOf(this.#res)) return this.#res.write(text)
+    const bytes = Buffer.from(text)
+    const pieceBytes = this.#res.writableHighWaterMark
+    let hasRoom = true
+    for (let start = 0; start < bytes.length; start += pieceBytes) {
+      hasRoom = this.#res.write(bytes.subarray(start, start + pieceBytes))
+    }
+    return hasRoom
   }
 
   clear(): void {

@@ -1,25 +1,22 @@
 import type { IncomingMessage } from 'node:http'
 
-/** A URL without a query, for better-sse: Last-Event-ID comes from the header only, and nobody asks for padding. */
+/** A URL without a query, for better-sse: Last-Event-ID comes from the header only, and padding is not supported. */
 export const NO_QUERY = Object.freeze({
   searchParams: Object.freeze({ get: () => null, has: () => false }),
 })
 
 /**
- * The part of a fetch Request that a better-sse session reads, straight from a node:http request: no part of a
- * request can make it throw. `session.getRequest()` returns it.
+ * The part of a fetch Request that better-sse's Session reads when it is constructed. A real one costs more than the rest
+ * of the session, so `session.getRequest()` makes it only when asked.
  *
  * @param setOnAbort is given the session's one 'abort' listener, and undefined when it is taken back.
  */
 export function createRequestView(req: IncomingMessage, setOnAbort: (listener?: () => void) => void) {
   return {
-    method: req.method,
-    url: req.url,
     headers: {
       get(name: string): string | null {
         const value = req.headers[name.toLowerCase()]
-        if (value === undefined) return null
-        return name === 'last-event-id' ? decodeLastEventId(String(value)) : String(value)
+        return value === undefined ? null : decodeUtf8(String(value))
       },
     },
     signal: {
@@ -30,10 +27,10 @@ export function createRequestView(req: IncomingMessage, setOnAbort: (listener?: 
 }
 
 /**
- * EventSource sends the id as UTF-8 (WHATWG HTML 9.2.4), and Node reads header bytes as Latin-1. A value that
- * is no UTF-8 stays as Node read it.
+ * EventSource sends the id as UTF-8 (WHATWG HTML 9.2.4), and Node reads header bytes as Latin-1. A value that is not UTF-8
+ * stays as Node read it.
  */
-function decodeLastEventId(value: string): string {
+function decodeUtf8(value: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(value, 'latin1'))
   } catch {

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { http2StreamOf } from '../http2-stream.js'
 
 /** How many looks without progress make a stall. More looks cut more punctually; each costs a timer. */
 const LOOKS = 4
@@ -22,6 +23,8 @@ export class StallWatch {
     private readonly onStall: () => void,
     /** Whether the response was ended, but middleware still holds that back: this is waiting too. */
     private readonly isEndHeld: () => boolean,
+    /** How many bytes have left the response, where no socket tells. */
+    private readonly bytesPassedOn: () => number,
   ) {}
 
   /** Starts watching; call it after every write and end. While it watches already this does nothing. */
@@ -37,11 +40,17 @@ export class StallWatch {
     this.#timer = undefined
   }
 
+  #acceptedBytes(): number {
+    const { res } = this
+    if (http2StreamOf(res)) return this.bytesPassedOn()
+    // A pipelined response whose turn has not come has no socket yet: it waits, but not for its reader.
+    return res.socket ? acceptedBytes(res.socket) : -1
+  }
+
   readonly #look = () => {
     const { res } = this
     if (res.writableLength === 0 && !this.isEndHeld()) return this.stop()
-    // A pipelined response whose turn has not come has no socket yet: it waits, but not for its reader.
-    const accepted = res.socket ? acceptedBytes(res.socket) : -1
+    const accepted = this.#acceptedBytes()
     const stuck = accepted === this.#accepted && accepted !== -1
     this.#accepted = accepted
     this.#looksWithoutProgress = stuck ? this.#looksWithoutProgress + 1 : 0

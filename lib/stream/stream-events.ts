@@ -1,9 +1,9 @@
 import type { Session } from 'better-sse'
 import { badOption } from '../errors.js'
-import { warnOfUnknownOptions } from '../unknown-options.js'
+import { checkOptionNames } from '../option-names.js'
 import { EventPump, type StreamResult } from './event-pump.js'
 import { checkOnWithhold, gateOf, type OnWithhold } from './gate.js'
-import { discardSource, type StreamSource } from './stream-source.js'
+import { discardSource, type StreamEvent, type StreamSource } from './stream-source.js'
 
 /** Options of {@link streamEvents}. */
 export interface StreamEventsOptions {
@@ -17,10 +17,26 @@ export interface StreamEventsOptions {
   end?: boolean | 'final' | undefined
   /** Rejects with `ERR_STREAM_WITHHELD` at the first withheld event: for test suites. Default: `false`. */
   strict?: boolean | undefined
-  /** Told of each withheld event. What it throws rejects the stream. Default: that of `openSession`, or none. */
+  /** Called for each withheld event. A throw rejects `streamEvents`. Default: that of `openSession`, or none. */
   onWithhold?: OnWithhold | undefined
   /** Aborting it ends the stream from outside: `endedBy: 'aborted'`. Default: none. */
   signal?: AbortSignal | undefined
+  /**
+   * Called with what the source threw while the viewer is still there. The event that it returns is the last one of
+   * the stream, and goes through the whitelist as every event: it tells the viewer, who never sees the error itself. With
+   * undefined there is none. A throw of `onError` is warned of, and `streamEvents` rejects with the first error all the same.
+   *
+   * @default none
+   */
+  onError?: ((error: unknown) => StreamEvent | undefined) | undefined
+  /**
+   * Whether an error breaks the response off instead of finishing it, so that a fetch client sees a failure and not a short
+   * answer: on HTTP/1.1 by a malformed chunk and the end of the connection, on HTTP/2 by RST_STREAM. What was written before
+   * arrives. An EventSource comes back from both.
+   *
+   * @default false
+   */
+  breakOnError?: boolean | undefined
 }
 
 /**
@@ -53,23 +69,38 @@ export async function streamEvents<State>(
     gate.connection.end()
     throw error
   }
-  const { end = true, strict = false, onWithhold = gate.onWithhold, signal } = options
-  return EventPump.run(gate, source, { end, strict, onWithhold, signal, onId: (id) => (session.lastId = id) })
+  const { end = true, strict = false, breakOnError = false } = options
+  const { onWithhold = gate.onWithhold, signal, onError } = options
+  const onId = (id: string) => (session.lastId = id)
+  return EventPump.run(gate, source, { end, strict, breakOnError, onWithhold, signal, onError, onId })
 }
 
-const OPTIONS = { end: true, strict: true, onWithhold: true, signal: true } as const
+const OPTIONS = {
+  end: true,
+  strict: true,
+  onWithhold: true,
+  signal: true,
+  onError: true,
+  breakOnError: true,
+} as const
 
 function checkStreamEventsOptions(options: StreamEventsOptions): void {
-  if (typeof options !== 'object' || options === null) {
-    throw badOption('streamEvents: options', options, "an object such as { end: 'final' }, or leave it out")
-  }
-  warnOfUnknownOptions<StreamEventsOptions>('streamEvents', options, OPTIONS)
-  const { end, strict, onWithhold, signal } = options
+  checkOptionNames<StreamEventsOptions>('streamEvents', options, OPTIONS)
+  const { end, strict, onWithhold, signal, onError, breakOnError } = options
   if (![undefined, true, false, 'final'].includes(end)) {
     throw badOption('streamEvents: end', end, "true, false or 'final'")
   }
-  if (strict !== undefined && typeof strict !== 'boolean') {
-    throw badOption('streamEvents: strict', strict, 'true or false')
+  for (const [name, value] of Object.entries({ strict, breakOnError })) {
+    if (value !== undefined && typeof value !== 'boolean') {
+      throw badOption(`streamEvents: ${name}`, value, 'true or false')
+    }
+  }
+  if (onError !== undefined && typeof onError !== 'function') {
+    throw badOption(
+      'streamEvents: onError',
+      onError,
+      'a function (error) => event | undefined, or leave it out',
+    )
   }
   checkOnWithhold('streamEvents', onWithhold)
   if (signal !== undefined && !(signal instanceof AbortSignal)) {

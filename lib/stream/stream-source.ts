@@ -1,17 +1,27 @@
 import { badOption } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 
-/** One event as the application gives it. */
+/**
+ * One event as the application gives it: at least one of the four. What is an object with none of them (a payload that was
+ * yielded by mistake) is withheld as `invalid`.
+ */
 export interface StreamEvent {
-  /** Its name; an event whose name is not on the whitelist is withheld. */
-  event: string
+  /** Its name; an event whose name is not on the whitelist is withheld. Absent or undefined it is `message`. */
+  event?: string | undefined
   /** Its payload; the whitelist says what of it is written, as JSON. Undefined is written as null. */
   data?: unknown
   /**
-   * Its id, for `Last-Event-ID` (WHATWG HTML 9.2.6). `''` resets the client's. Without one no id is written; with CR, LF
-   * or NUL in it, which would end its line or be ignored, the event is withheld as `bad-id`.
+   * Its id, for `Last-Event-ID` (WHATWG HTML 9.2.6): printable ASCII (0x20 to 0x7E) without leading or trailing space, at
+   * most 4096 bytes; else the event is withheld as `bad-id`, since a browser could not send the id back. `''` resets the
+   * client's. Without an id no `id:` line is written.
    */
   id?: string | undefined
+  /**
+   * After how many milliseconds the client comes back when the stream breaks, from now on: an integer from 1 to 2147483647.
+   * Alone it is one line that needs no rule and does not count as sent. (Node's EventSource and htmx 4 read it only in an
+   * event.)
+   */
+  retry?: number | undefined
 }
 
 /** Items to be had one after the other, at once or in time. */

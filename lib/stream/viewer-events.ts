@@ -1,20 +1,22 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { badOption } from '../errors.js'
-import { isPlainObject } from '../is-plain-object.js'
-import { isPromise } from '../is-promise.js'
+import { checkOptionNames } from '../option-names.js'
+import { type CompiledRule, compileRule, type EventRule, type TextRule } from './event-rule.js'
 
-/**
- * What a viewer may see of one event:
- * - a Standard Schema (zod, valibot, arktype, ...; sync or async): what it **returns** is written, so let it
- *   strip what it does not name. A payload it refuses is withheld.
- * - an array of field names: those top-level fields of the payload, of its own and not inherited. A payload
- *   that is no plain object is withheld.
- * - `true`: the whole payload.
- */
-export type EventRule = StandardSchemaV1 | readonly string[] | true
-
-/** The rules of a whitelist, by event name. */
+/** The rules of a whitelist (allowlist), by event name. */
 export type EventRules = Readonly<Record<string, EventRule>>
+
+/** Options of {@link defineEvents}. */
+export interface DefineEventsOptions {
+  /**
+   * Whether `error` and `open` may be listed. An EventSource fires events of these names itself (WHATWG HTML 9.2.2,
+   * 9.2.3), so a page could not tell them apart. Set it for protocols that are read with fetch, such as Anthropic's,
+   * whose failed answers end with `event: error`.
+   *
+   * @default false
+   */
+  allowReservedNames?: boolean | undefined
+}
 
 /** A whitelist made by {@link defineEvents}. Opaque: give it to `openSession`. */
 export interface ViewerEvents<Rules extends EventRules = EventRules> {
@@ -22,9 +24,13 @@ export interface ViewerEvents<Rules extends EventRules = EventRules> {
    * A new whitelist with more events, for a role that sees more. A name that is already there gets the new
    * rule. This one stays as it is.
    *
+   * @param options as for `defineEvents`; what is not given is as for this whitelist.
    * @throws TypeError as `defineEvents` does.
    */
-  extend<const More extends EventRules>(more: More): ViewerEvents<Omit<Rules, keyof More> & More>
+  extend<const More extends EventRules>(
+    more: More,
+    options?: DefineEventsOptions,
+  ): ViewerEvents<Omit<Rules, keyof More> & More>
   /** Carries the rules for {@link ViewerEvent}; never there at run time. */
   readonly '~rules'?: Rules
 }
@@ -35,125 +41,107 @@ type DataOf<Rule> = Rule extends true
     ? { readonly [Name in Field]?: unknown }
     : Rule extends StandardSchemaV1
       ? StandardSchemaV1.InferOutput<Rule>
-      : never
+      : Rule extends TextRule
+        ? string
+        : never
 
 type RulesOf<Events> = Events extends { readonly '~rules'?: infer Rules } ? NonNullable<Rules> : never
 
 /**
  * Everything that can arrive under a whitelist, as a union over the event names: give a front end
- * `ViewerEvent<typeof viewerEvents>`. `data` is typed as the schema returns it; JSON then makes a Date a string.
+ * `ViewerEvent<typeof viewerEvents>`. `data` is typed as the schema returns it (JSON then makes a Date a string), and is a
+ * string under `asText`.
  */
 export type ViewerEvent<Events extends ViewerEvents> = {
   [Name in keyof RulesOf<Events> & string]: { event: Name; data: DataOf<RulesOf<Events>[Name]>; id?: string }
 }[keyof RulesOf<Events> & string]
 
-/**
- * One rule, ready for use: hands what may be written of a payload to `write` and answers with its answer, or
- * with 'invalid' if the rule refuses the payload; later, if its schema is async. What it throws refuses too.
- */
-export type Projection = <Written>(
-  data: unknown,
-  write: (kept: unknown) => Written,
-) => Written | 'invalid' | PromiseLike<Written | 'invalid'>
+/** The rules of a whitelist, ready for use, by event name. */
+export type CompiledRules = ReadonlyMap<string, CompiledRule>
 
-/** Marks what `defineEvents` made, and finds its projections, also when the package is loaded twice. */
-const PROJECTIONS = Symbol.for('express-sse-guard.projections')
+/** Marks what `defineEvents` made, and finds its rules. `Symbol.for`, as the package may be loaded twice. */
+const RULES = Symbol.for('express-sse-guard.rules')
 
 /**
  * Defines what a viewer may see: event name -> rule. Whatever is not named here never reaches the wire.
  *
  * Only the object's own names count. The rules are copied: changing the object afterwards changes nothing.
  *
- * @throws TypeError for no object; a rule that is none; and a name that is empty, contains CR, LF or NUL (they
- *   would end the line that carries it, WHATWG HTML 9.2.6), or is `error` or `open`: EventSource fires events
- *   of these names itself (9.2.2, 9.2.3), and a page could not tell them apart.
+ * The name `message` is written without an `event:` line, which an EventSource reads as the same name (WHATWG HTML
+ * 9.2.6).
+ *
+ * @throws TypeError if the rules are not an object; for a value that is no rule; for a name that is empty, has a control
+ *   character or a line separator (parsers end a line there), or is `error` or `open` without `allowReservedNames`; and
+ *   for an unknown option.
  */
-export function defineEvents<const Rules extends EventRules>(rules: Rules): ViewerEvents<Rules> {
-  return createWhitelist(compileRules(rules))
+export function defineEvents<const Rules extends EventRules>(
+  rules: Rules,
+  options: DefineEventsOptions = {},
+): ViewerEvents<Rules> {
+  const allowReservedNames = resolveOptions('defineEvents', options).allowReservedNames ?? false
+  return createWhitelist(compileRules(rules, allowReservedNames), allowReservedNames)
 }
 
-/** The projections of a whitelist, or undefined if `events` is none. */
-export function projectionsOf(events: unknown): ReadonlyMap<string, Projection> | undefined {
+/** The rules of a whitelist, or undefined if `events` did not come from `defineEvents`. */
+export function rulesOf(events: unknown): CompiledRules | undefined {
   if (typeof events !== 'object' || events === null) return undefined
-  return (events as { [PROJECTIONS]?: ReadonlyMap<string, Projection> })[PROJECTIONS]
+  return (events as { [RULES]?: CompiledRules })[RULES]
 }
 
-function createWhitelist<Rules extends EventRules>(projections: ReadonlyMap<string, Projection>) {
+function createWhitelist<Rules extends EventRules>(rules: CompiledRules, allowReservedNames: boolean) {
   const whitelist: ViewerEvents<Rules> = {
-    extend: (more) => createWhitelist(new Map([...projections, ...compileRules(more)])),
+    extend: (more, options = {}) => {
+      const allow = resolveOptions('extend', options).allowReservedNames ?? allowReservedNames
+      return createWhitelist(new Map([...rules, ...compileRules(more, allow)]), allow)
+    },
   }
-  Object.defineProperty(whitelist, PROJECTIONS, { value: projections })
+  Object.defineProperty(whitelist, RULES, { value: rules })
   return Object.freeze(whitelist)
 }
 
-function compileRules(rules: EventRules): Map<string, Projection> {
-  // A Map has no names of its own: everything would be withheld.
+const OPTION_NAMES = { allowReservedNames: true } as const
+
+function resolveOptions(where: string, options: DefineEventsOptions): DefineEventsOptions {
+  checkOptionNames<DefineEventsOptions>(where, options, OPTION_NAMES)
+  const { allowReservedNames } = options
+  if (allowReservedNames !== undefined && typeof allowReservedNames !== 'boolean') {
+    throw badOption(`${where}: allowReservedNames`, allowReservedNames, 'true or false')
+  }
+  return options
+}
+
+function compileRules(rules: EventRules, allowReservedNames: boolean): Map<string, CompiledRule> {
+  // A Map has no own property names: everything would be withheld.
   if (typeof rules !== 'object' || rules === null || Symbol.iterator in rules) {
     throw badOption('defineEvents: the rules', rules, "an object such as { 'build.done': ['url'] }")
   }
   return new Map(
     Object.entries(rules).map(([name, rule]) => {
-      checkName(name)
+      checkName(name, allowReservedNames)
       return [name, compileRule(name, rule)]
     }),
   )
 }
 
-function checkName(name: string): void {
+/** The characters at which a parser may end a line: those of the standard, and those of Python's `str.splitlines`. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for.
+const BREAKS_LINES = /[\u0000-\u001f\u007f\u0085\u2028\u2029]/
+
+function checkName(name: string, allowReservedNames: boolean): void {
   if (name === '') throw badOption('defineEvents: an event name', name, 'a name of at least one character')
-  if (/[\r\n\0]/.test(name)) {
+  if (BREAKS_LINES.test(name)) {
     throw badOption(
       'defineEvents: an event name',
       name,
-      'a name without CR, LF and NUL, which would end its line',
+      'a name without control characters and line separators, which would end its line',
     )
   }
-  if (name === 'error' || name === 'open') {
+  if (!allowReservedNames && (name === 'error' || name === 'open')) {
     throw badOption(
       'defineEvents: an event name',
       name,
-      `another name, such as 'job.${name}': EventSource fires '${name}' itself`,
+      `another name, such as 'job.${name}': EventSource fires '${name}' itself. For a protocol that is read with fetch, ` +
+        'set the option allowReservedNames',
     )
-  }
-}
-
-function compileRule(name: string, rule: unknown): Projection {
-  if (rule === true) return keepAll
-  // Copied first, as every() does not look into the holes of an array.
-  const fields: unknown[] | undefined = Array.isArray(rule) ? [...rule] : undefined
-  if (fields?.every((field) => typeof field === 'string')) return keepFields(fields)
-  if (isSchema(rule)) return keepValidated(rule)
-  throw badOption(
-    `defineEvents: the rule of '${name}'`,
-    rule,
-    'a Standard Schema (z.object({ … }), say), an array of field names, or true; to withhold an event, leave its name out',
-  )
-}
-
-function isSchema(rule: unknown): rule is StandardSchemaV1 {
-  // Arktype's schemas are functions.
-  if ((typeof rule !== 'object' && typeof rule !== 'function') || rule === null) return false
-  return typeof (rule as Partial<StandardSchemaV1>)['~standard']?.validate === 'function'
-}
-
-const keepAll: Projection = (data, write) => write(data)
-
-function keepFields(fields: readonly string[]): Projection {
-  return (data, write) => {
-    if (!isPlainObject(data)) return 'invalid'
-    // Without a prototype, a field named __proto__ is a field like any other.
-    const kept = Object.create(null)
-    for (const field of fields) if (Object.hasOwn(data, field)) kept[field] = data[field]
-    return write(kept)
-  }
-}
-
-function keepValidated(schema: StandardSchemaV1): Projection {
-  return (data, write) => {
-    const settle = (result: StandardSchemaV1.Result<unknown>) =>
-      result.issues ? 'invalid' : write(result.value)
-    const result = schema['~standard'].validate(data)
-    // Through a promise of our own: what somebody else's `then` returns may be anything, and would be the frame.
-    return isPromise(result) ? Promise.resolve(result).then(settle) : settle(result)
   }
 }
