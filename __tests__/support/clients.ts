@@ -1,12 +1,23 @@
 import { type IncomingMessage, type RequestOptions, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
+import { readAtBlankLines, readLineByLine } from './careless-parsers.js'
 
 const sockets = new Set<Socket>()
+const clients = new Set<StreamClient>()
 
 afterEach(() => {
   for (const socket of sockets) socket.destroy()
   sockets.clear()
+  const read = [...clients]
+  clients.clear()
+  // Every stream of every test, as it arrived.
+  for (const { text, events, isEventStream } of read) {
+    if (!isEventStream) continue
+    const data = events.map((event) => event.data)
+    expect(readAtBlankLines(text)).toEqual(data)
+    expect(readLineByLine(text)).toEqual(data.flatMap((lines) => lines.split('\n')))
+  }
 })
 
 /** A client that keeps a stream open on a connection of its own and parses what arrives. */
@@ -21,6 +32,7 @@ export class StreamClient {
   #waiting: (() => void)[] = []
 
   constructor(readonly response: IncomingMessage) {
+    clients.add(this)
     const parser = createParser({
       onEvent: (event) => this.events.push(event),
       onRetry: (retry) => this.retries.push(retry),
@@ -39,6 +51,10 @@ export class StreamClient {
         this.#wake()
       })
     })
+  }
+
+  get isEventStream(): boolean {
+    return this.response.headers['content-type']?.startsWith('text/event-stream') ?? false
   }
 
   get status() {

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import { http2StreamOf } from '../http2-stream.js'
 
@@ -11,28 +11,24 @@ import { http2StreamOf } from '../http2-stream.js'
 export function toFetchRequest(req: IncomingMessage, res: ServerResponse, signal: AbortSignal): Request {
   return new Request(absoluteUrlOf(req, res), {
     method: req.method ?? 'GET',
-    headers: toHeaders(Object.entries(req.headersDistinct)),
+    headers: toHeaders(req.headers),
     signal,
   })
 }
 
 /** A fetch Response with the status and the headers of a response, without a body: that is written elsewhere. */
 export function toFetchResponse(res: ServerResponse): Response {
-  const headers = Object.entries(res.getHeaders()).map(([name, value]): [string, string[]] => [
-    name,
-    [value ?? []].flat().map(String),
-  ])
-  return new Response(null, { status: res.statusCode, headers: toHeaders(headers) })
+  return new Response(null, { status: res.statusCode, headers: toHeaders(res.getHeaders()) })
 }
 
-function toHeaders(entries: Iterable<[string, string[] | undefined]>): Headers {
+function toHeaders(from: OutgoingHttpHeaders): Headers {
   const headers = new Headers()
-  for (const [name, values = []] of entries) {
+  for (const [name, values] of Object.entries(from)) {
     // HTTP/2 pseudo-headers, such as `:path`.
     if (name.startsWith(':')) continue
-    for (const value of values) {
+    for (const value of [values ?? []].flat()) {
       try {
-        headers.append(name, value)
+        headers.append(name, String(value))
       } catch {
         // A parser that is more lenient than fetch let it through.
       }

@@ -103,7 +103,10 @@ export class Outbox {
    * taken for one that has stalled.
    */
   #write(text: string): boolean {
-    if (!http2StreamOf(this.#res)) return this.#res.write(text)
+    const stream: { _writev?: unknown } | undefined = http2StreamOf(this.#res)
+    if (!stream) return this.#res.write(text)
+    // It would join the pieces that wait into one write.
+    stream._writev = undefined
     const bytes = Buffer.from(text)
     const pieceBytes = this.#res.writableHighWaterMark
     let hasRoom = true
