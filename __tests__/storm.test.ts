@@ -185,7 +185,7 @@ test('listeners of a socket do not grow with its requests, waiting or done', asy
   const limit = streamLimit({ keyGenerator: () => 'alice', limit: Infinity })
   const other = streamLimit({ keyGenerator: () => 'alice', limit: Infinity })
   app.get('/', limit, other, async (req, res) => {
-    const session = await openSession(req, res, { events })
+    const session = await openSession(req, res, { events, headers: { Connection: 'keep-alive' } })
     await streamEvents(session, req.query.finite ? [{ event: 'n' }] : never())
   })
   const { port, server } = await serve(app)

@@ -361,25 +361,29 @@ describe('the capacity', () => {
     expect(limit.open).toBe(3)
   })
 
-  test('is given back by clients that leave while the limit or the store never answers', async () => {
-    const store: SlotStore = { acquire: () => new Promise(() => {}), release() {}, count: () => 0 }
-    for (const options of [{ limit: () => new Promise<number>(() => {}) }, { store }]) {
-      let asked = 0
-      const { app } = createApp({ capacity: 2, skip: () => asked++ < 0, ...options })
-      const { port, url } = await serve(app)
-      const clients = [await raw(port), await raw(port)]
-      for (const client of clients) client.send(get('/events', 'user: alice'))
-      await eventually(() => asked === 2)
-      expect((await open(`${url}/events`, as('alice'))).status).toBe(503)
-      for (const client of clients) client.destroy()
-      const status = async () => {
-        const answered = open(`${url}/events`, as('alice')).then((client) => client.status)
-        const turn = new Promise((resolve) => setTimeout(resolve, 50))
-        return Promise.race([answered.catch(() => undefined), turn])
-      }
-      // Nobody answers it now: it is being decided, and no longer refused.
-      await eventually(async () => (await status()) === undefined)
-    }
+  test('is not filled by requests that are being decided', async () => {
+    let decide: () => void = () => {}
+    let waiting = 0
+    const decision = new Promise<void>((resolve) => {
+      decide = resolve
+    })
+    const { app, limit } = createApp({
+      capacity: 1,
+      limit: async (req) => {
+        if (req.get('user') === 'bob') return 5
+        waiting += 1
+        await decision
+        return 5
+      },
+    })
+    const { port, url } = await serve(app)
+    const clients = await Promise.all(Array.from({ length: 20 }, () => raw(port)))
+    for (const client of clients) client.send(get('/events', 'user: alice'))
+    await eventually(() => waiting === 20)
+    expect((await open(`${url}/events`, as('bob'))).status).toBe(200)
+    decide()
+    await eventually(() => clients.every((client) => client.text.includes('ERR_STREAM_CAPACITY')))
+    expect([limit.open, await limit.count('alice')]).toEqual([1, 0])
   })
 
   test('is given back once by a client that leaves while the limit is awaited', async () => {

@@ -10,7 +10,7 @@ import {
 } from 'express-sse-guard'
 import { open } from './clients.js'
 import { serve } from './server.js'
-import { never } from './sources.js'
+import { untilAborted } from './sources.js'
 
 export const events = defineEvents({ hello: true })
 
@@ -20,7 +20,7 @@ export async function serveLimited(options: Partial<StreamLimitOptions>) {
   const results: StreamResult[] = []
   const app = express()
   app.get('/events', limit, async (req, res) => {
-    results.push(await streamEvents(await openSession(req, res, { events }), never))
+    results.push(await streamEvents(await openSession(req, res, { events }), untilAborted))
   })
   // Its slot is taken, and no session opens.
   app.get('/silent', limit, () => {})

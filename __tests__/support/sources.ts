@@ -7,6 +7,11 @@ export const never: AsyncIterable<StreamEvent> = {
   }),
 }
 
+/** A source that never yields, and ends when it is told that nobody wants more. */
+export async function* untilAborted(signal: AbortSignal): AsyncGenerator<StreamEvent, void> {
+  await new Promise((resolve) => signal.addEventListener('abort', resolve))
+}
+
 /** A source that is fed by hand and tells what becomes of it. */
 export class ManualSource implements AsyncIterable<StreamEvent> {
   returned = false

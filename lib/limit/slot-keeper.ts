@@ -1,12 +1,12 @@
 import { badOption, streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { StreamEnd } from '../stream-end.js'
+import { CloseWaiters } from './close-waiters.js'
 import { type ClosedSlot, LateReleases } from './late-releases.js'
 import { LeaseRenewal } from './lease-renewal.js'
 import { MemoryStore } from './memory-store.js'
 import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
 import type { Grant, SlotStore } from './slot-store.js'
-import { someTurnsUntil } from './some-turns.js'
 import { checkGrant } from './store-answers.js'
 import { StoreOutage } from './store-outage.js'
 
@@ -30,6 +30,7 @@ export class SlotKeeper {
   readonly #held = new Map<string, SlotLease>()
   /** The slots among them, by key, as a store of this process alone would count them. */
   readonly #here = new MemoryStore()
+  readonly #closeWaiters = new CloseWaiters()
   readonly #late: LateReleases
   readonly #renewal: LeaseRenewal
   readonly #outage: StoreOutage
@@ -51,24 +52,31 @@ export class SlotKeeper {
   }
 
   /**
-   * Takes the slot of a lease; at once if the store answers at once and there is one to take.
+   * Takes the slot of a lease; at once if the store answers at once and there is one to take. A refusal waits a little for
+   * one of the key's streams in this process to close, see {@link CloseWaiters}.
    *
-   * @throws ERR_STREAM_STORE when the store is away and `whenStoreDown` is 'refuse'.
+   * @param isCancelled whether nobody waits for the slot any more.
+   * @throws ERR_STREAM_STORE when the store is down and `whenStoreDown` is 'refuse'.
    */
-  acquire(lease: SlotLease): Grant | Promise<Grant> {
-    const held = this.#here.count(lease.key)
+  acquire(lease: SlotLease, isCancelled: () => boolean): Grant | Promise<Grant> {
+    const held = this.countHere(lease.key)
     const overdue = this.#outage.isDown ? undefined : this.#renewal.catchUp()
     const answer = overdue ? overdue.then(() => this.#acquireNow(lease)) : this.#acquireNow(lease)
-    const settle = (grant: Grant) => this.#unlessOneCloses(lease, grant, held)
+    const settle = (grant: Grant) =>
+      grant.granted || held === 0 ? grant : this.#retryAfterClose(lease, grant, held, isCancelled)
     return isPromise(answer) ? answer.then(settle) : settle(answer)
+  }
+
+  /** How many slots a key holds in this process. */
+  countHere(key: string): number {
+    return this.#here.count(key)
   }
 
   /** Gives a slot back. Once: a second call does nothing. Never throws. */
   release(lease: SlotLease): void {
-    const { key, slotId } = lease
-    if (!this.#held.delete(slotId)) return
+    if (!this.#held.delete(lease.slotId)) return
     if (this.#held.size === 0) this.#renewal.stop()
-    this.#here.release(key, slotId)
+    this.#releaseHere(lease)
     if (mayBeStored(lease)) this.#releaseInStore(lease)
   }
 
@@ -104,11 +112,24 @@ export class SlotKeeper {
     if (isPromise(watching)) watching.then(undefined, () => {})
   }
 
-  /** A refusal stands, unless one of the streams that were held when the slot was asked for is just closing. */
-  #unlessOneCloses(lease: SlotLease, grant: Grant, held: number): Grant | Promise<Grant> {
-    if (grant.granted || held === 0) return grant
-    const hasClosed = () => this.#here.count(lease.key) < held
-    return someTurnsUntil(hasClosed).then(() => (hasClosed() ? this.#acquireNow(lease) : grant))
+  /** @param held how many slots the key held here when this one was asked for: one may have closed before the answer. */
+  async #retryAfterClose(
+    lease: SlotLease,
+    refusal: Grant,
+    held: number,
+    isCancelled: () => boolean,
+  ): Promise<Grant> {
+    const { key } = lease
+    const deadline = this.#closeWaiters.deadline()
+    let grant = refusal
+    let before = held
+    while (!grant.granted && before > 0 && !isCancelled()) {
+      if (this.countHere(key) >= before && !(await this.#closeWaiters.waitForClose(key, deadline))) break
+      if (isCancelled()) break
+      before = this.countHere(key)
+      grant = await this.#acquireNow(lease)
+    }
+    return grant
   }
 
   #acquireNow(lease: SlotLease): Grant | Promise<Grant> {
@@ -194,8 +215,13 @@ export class SlotKeeper {
   /** Its slot is gone, and free for another stream, while its own may still be closing. */
   #end(lease: SlotLease, reason: StreamEnd): void {
     lease.stored = 'ended'
-    this.#here.release(lease.key, lease.slotId)
+    this.#releaseHere(lease)
     lease.end(reason)
+  }
+
+  #releaseHere({ key, slotId }: SlotLease): void {
+    this.#here.release(key, slotId)
+    this.#closeWaiters.notifyClosed(key)
   }
 
   #fail(error: unknown): void {

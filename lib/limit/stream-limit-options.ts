@@ -60,9 +60,18 @@ export interface StreamLimitOptions {
 
   /**
    * How many streams this limiter holds open in this process, over all keys; beyond it 503
-   * `ERR_STREAM_CAPACITY`, before the store is asked. An integer >= 0 or `Infinity`. Default: `Infinity`.
+   * `ERR_STREAM_CAPACITY`. Only admitted streams fill it, not requests that are being decided or refused. An integer >= 0 or `Infinity`. Default: `Infinity`.
    */
   capacity?: number | undefined
+
+  /**
+   * How many sources of one key may go on in this process after their viewers left, beside the open streams: a request is
+   * refused with 429 when both together are `limit + abandonedLimit` or more. A source that ignores its signal would
+   * else run without bound, as its slot is free the moment its viewer leaves. An integer >= 0 or `Infinity`.
+   *
+   * @default Math.max(10, 2 * limit): a page that is reloaded at the cap is not refused for streams it just left
+   */
+  abandonedLimit?: number | undefined
 
   /**
    * The name of this policy in the `RateLimit` headers and in the text of problems: letters, digits, `.`, `_`,
@@ -86,10 +95,12 @@ export interface StreamLimitOptions {
   skip?: Asks<boolean> | undefined
 }
 
-/** The options as the request path reads them: checked, and nothing left out but `handler`. */
+/** The options as the request path reads them: checked, with defaults. That of `abandonedLimit` depends on the limit. */
 export type StreamLimitConfig = {
-  [Name in Exclude<keyof StreamLimitOptions, 'handler'>]-?: Exclude<StreamLimitOptions[Name], undefined>
-} & Pick<StreamLimitOptions, 'handler'>
+  [Name in Exclude<keyof StreamLimitOptions, WithoutDefault>]-?: Exclude<StreamLimitOptions[Name], undefined>
+} & Pick<StreamLimitOptions, WithoutDefault>
+
+type WithoutDefault = 'handler' | 'abandonedLimit'
 
 const OPTIONS = {
   limit: true,
@@ -97,6 +108,7 @@ const OPTIONS = {
   store: true,
   whenStoreDown: true,
   capacity: true,
+  abandonedLimit: true,
   identifier: true,
   handler: true,
   skip: true,
@@ -116,7 +128,8 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
   if (typeof options !== 'object' || options === null) {
     throw badOption('streamLimit: options', options, 'an object with at least a keyGenerator')
   }
-  const { keyGenerator, limit, store, whenStoreDown, capacity, identifier, handler, skip } = options
+  const { keyGenerator, limit, store, whenStoreDown, capacity, abandonedLimit, identifier, handler, skip } =
+    options
   if (typeof keyGenerator !== 'function') {
     throw badOption(
       'streamLimit: keyGenerator',
@@ -143,8 +156,9 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
   if (whenStoreDown !== undefined && !['local', 'allow', 'refuse'].includes(whenStoreDown)) {
     throw badOption('streamLimit: whenStoreDown', whenStoreDown, "'local', 'allow' or 'refuse'")
   }
-  if (capacity !== undefined && !isLimit(capacity))
-    throw badOption('streamLimit: capacity', capacity, A_LIMIT)
+  for (const [name, value] of Object.entries({ capacity, abandonedLimit })) {
+    if (value !== undefined && !isLimit(value)) throw badOption(`streamLimit: ${name}`, value, A_LIMIT)
+  }
   if (identifier !== undefined && !(typeof identifier === 'string' && /^[\w.-]{1,64}$/.test(identifier))) {
     throw badOption(
       'streamLimit: identifier',
@@ -163,6 +177,7 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
     store: store ?? new MemoryStore(),
     whenStoreDown: whenStoreDown ?? 'local',
     capacity: capacity ?? Infinity,
+    abandonedLimit,
     identifier: identifier ?? 'sse',
     skip: skip ?? (() => false),
     handler,

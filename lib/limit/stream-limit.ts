@@ -3,14 +3,17 @@ import type { Request, Response } from 'express'
 import { isRefusal, quote, streamError } from '../errors.js'
 import { isLimit } from '../is-limit.js'
 import { isPromise } from '../is-promise.js'
-import { isResponseOver, onResponseClose } from '../response-close.js'
+import { isResponseOver } from '../response-close.js'
+import { addSlotOwner } from '../response-slots.js'
 import { endStream } from '../stream-end.js'
+import { AbandonedSources } from './abandoned-sources.js'
 import { warnOfMisuse } from './misuse.js'
+import { Reservation } from './reservation.js'
 import { createSlotIds } from './slot-ids.js'
 import { SlotKeeper } from './slot-keeper.js'
 import { SlotLease } from './slot-lease.js'
-import { someTurnsUntil } from './some-turns.js'
 import { resolveStreamLimitOptions, type StreamLimitOptions } from './stream-limit-options.js'
+import { waitForPendingClose } from './wait-for-pending-close.js'
 
 type Next = (error?: unknown) => void
 
@@ -48,14 +51,15 @@ export interface StreamLimit {
  * @throws TypeError when an option cannot work; it quotes the value and says what to give instead.
  */
 export function streamLimit(options: StreamLimitOptions): StreamLimit {
-  const { limit, keyGenerator, store, whenStoreDown, capacity, identifier, handler, skip } =
+  const { limit, keyGenerator, store, whenStoreDown, capacity, abandonedLimit, identifier, handler, skip } =
     resolveStreamLimitOptions(options)
   const keeper = new SlotKeeper(store, whenStoreDown, identifier)
+  const abandoned = new AbandonedSources(identifier)
   const nextSlotId = createSlotIds()
-  const counted = new WeakSet<ServerResponse>()
+  const admitted = new WeakSet<ServerResponse>()
+  /** The streams that this limiter holds open in this process. Only admitted ones: whoever is refused takes no place. */
   let open = 0
-  let opening = 0
-  const isFull = () => open + opening >= capacity
+  const isFull = () => open >= capacity
   warnOfMisuse(store)
 
   // An async function runs up to its first await in the caller's tick, and nothing here awaits a value that has
@@ -63,29 +67,41 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
   async function streamLimitMiddleware(nodeReq: IncomingMessage, nodeRes: ServerResponse, next: Next) {
     const req = nodeReq as Request
     const res = nodeRes as Response
-    if (req.method === 'HEAD' || req.method === 'OPTIONS' || counted.has(res)) return next()
+    if (req.method === 'HEAD' || req.method === 'OPTIONS' || admitted.has(res)) return next()
     let error: unknown
     try {
       const skipped = skip(req, res)
       if (!(isPromise(skipped) ? await skipped : skipped)) {
         const found = keyGenerator(req, res)
         const key = checkKey(isPromise(found) ? await found : found)
-        if (isFull()) await someTurnsUntil(() => !isFull())
+        if (isFull()) await waitForPendingClose(() => !isFull())
         if (isResponseOver(req, res)) return
         if (isFull()) throw capacityReached(identifier)
-        const place = takePlace(req, res)
+        const reservation = new Reservation(req, res)
         try {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
-          if (place.isLeft || isResponseOver(req, res)) return
+          if (reservation.isCancelled) return
+          checkAbandoned(key, cap)
           const lease = new SlotLease(key, nextSlotId(), cap, (reason) => endStream(res, reason))
-          const answer = keeper.acquire(lease)
+          const answer = keeper.acquire(lease, () => reservation.isCancelled)
           const grant = isPromise(answer) ? await answer : answer
+          // From here to `commit` in one tick, so that nothing changes in between.
           if (!grant.granted) throw limitReached(identifier, cap, grant.held)
-          if (place.isLeft || isResponseOver(req, res)) return keeper.release(lease)
-          place.hold(lease)
+          if (reservation.isCancelled) return keeper.release(lease)
+          if (isFull()) {
+            keeper.release(lease)
+            throw capacityReached(identifier)
+          }
+          admitted.add(res)
+          open += 1
+          addSlotOwner(res, { abandonSource: () => abandoned.add(key) })
+          reservation.commit(() => {
+            open -= 1
+            keeper.release(lease)
+          })
         } finally {
-          place.leaveUnlessHeld()
+          reservation.cancelUnlessCommitted()
         }
       }
     } catch (thrown) {
@@ -98,38 +114,11 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     return handler ? handler(req, res, next, error) : next(error)
   }
 
-  /**
-   * Takes a place within the capacity while the stream is being decided, so that simultaneous opens cannot pass it
-   * together. It is given up when the response closes, also if the limit or the store never answers.
-   */
-  function takePlace(req: Request, res: Response) {
-    let held: SlotLease | undefined
-    let isLeft = false
-    opening += 1
-    const leave = () => {
-      isLeft = true
-      if (held) open -= 1
-      else opening -= 1
-      if (held) keeper.release(held)
-    }
-    const stopWaiting = onResponseClose(req, res, leave)
-    return {
-      /** Somebody has said that the response has closed, whether or not it has. */
-      get isLeft(): boolean {
-        return isLeft
-      },
-      hold(lease: SlotLease): void {
-        held = lease
-        opening -= 1
-        open += 1
-        counted.add(res)
-      },
-      leaveUnlessHeld(): void {
-        if (held || isLeft) return
-        stopWaiting()
-        leave()
-      },
-    }
+  /** @throws ERR_STREAM_LIMIT if too much goes on for a key, though maybe nobody reads it. */
+  function checkAbandoned(key: string, cap: number): void {
+    const count = abandoned.count(key)
+    const most = cap + (abandonedLimit ?? Math.max(10, 2 * cap))
+    if (count > 0 && count + keeper.countHere(key) >= most) throw tooMuchAbandoned(identifier, cap, count)
   }
 
   return Object.defineProperties(streamLimitMiddleware, {
@@ -145,15 +134,27 @@ function limitReached(identifier: string, limit: number, held: number) {
     limit === 0
       ? `You may not open a stream here (policy "${identifier}").`
       : `You have ${held} of ${limit} allowed streams open (policy "${identifier}"). Close one, then try again.`,
-    {
-      // https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (draft 10): a quota of streams
-      // that are open at once, of which none remains. There is no Retry-After, as nobody knows when one closes.
-      headers: {
-        'RateLimit-Policy': `"${identifier}";q=${limit};qu="concurrent-requests"`,
-        RateLimit: `"${identifier}";r=0`,
-      },
-    },
+    { headers: rateLimitHeaders(identifier, limit) },
   )
+}
+
+function tooMuchAbandoned(identifier: string, limit: number, abandoned: number) {
+  return streamError(
+    'ERR_STREAM_LIMIT',
+    `The work of ${abandoned} streams that you left has not stopped yet (policy "${identifier}"). Try again later.`,
+    { headers: rateLimitHeaders(identifier, limit) },
+  )
+}
+
+/**
+ * https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (draft 10): a quota of streams that are open at
+ * once, of which none remains. There is no Retry-After, as nobody knows when one closes.
+ */
+function rateLimitHeaders(identifier: string, limit: number): Record<string, string> {
+  return {
+    'RateLimit-Policy': `"${identifier}";q=${limit};qu="concurrent-requests"`,
+    RateLimit: `"${identifier}";r=0`,
+  }
 }
 
 function capacityReached(identifier: string) {

@@ -1,6 +1,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import { streamError, textOf } from '../errors.js'
 import { isPromise } from '../is-promise.js'
+import { reportAbandonedSource } from '../response-slots.js'
 import { addSharedListener } from '../shared-listener.js'
 import { warn } from '../warn.js'
 import { callSafely, createFailureWarning } from './call-safely.js'
@@ -63,6 +64,8 @@ export class EventPump {
   readonly #context = new AsyncResource('express-sse-guard.stream')
   readonly #waiter: Waiter = {}
   #source: RunningSource | undefined
+  /** What the source has answered a call with, while it is awaited. After the end it says whether the source has settled. */
+  #outstanding: PromiseLike<unknown> | undefined
   #isPulling = false
   #stopped = false
   #sent = 0
@@ -89,7 +92,7 @@ export class EventPump {
     const { connection } = this.#gate
     const { signal } = this.#options
     if (connection.endedBy || signal?.aborted) {
-      discardSource(source)
+      reportAbandonedSource(this.#gate.res, [discardSource(source)].filter(isPromise))
       return connection.endedBy ? this.#stopOver() : this.#stopAborted()
     }
     this.#forget.push(connection.onEnd(() => this.#stopOver()))
@@ -122,10 +125,10 @@ export class EventPump {
       this.#isPulling = false
       if (this.#stopped) {
         // It ended the stream itself, and could not be returned while it was running.
-        this.#discardSource()
+        this.#discardSource(next)
         return dropUnheard(next)
       }
-      const step = isPromise(next) ? await this.#arrival(next) : next
+      const step = isPromise(next) ? await this.#sourceArrival(next) : next
       if (this.#stopped) return dropUnheard(step)
       if (typeof step !== 'object' || step === null) {
         throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
@@ -135,7 +138,7 @@ export class EventPump {
         dropUnheard(step)
         return this.#finish()
       }
-      const item = isPromise(value) ? await this.#arrival(value) : value
+      const item = isPromise(value) ? await this.#sourceArrival(value) : value
       if (this.#stopped) return
       const event = toEvent ? toEvent(item) : item
       const framing = frameEvent(rules, event)
@@ -235,14 +238,26 @@ export class EventPump {
   #abandonSource(): void {
     this.#context.runInAsyncScope(() => {
       this.#controller.abort()
-      if (!this.#isPulling) this.#discardSource()
+      if (!this.#isPulling) this.#discardSource(this.#outstanding)
     })
   }
 
-  #discardSource(): void {
+  /** @param outstanding what the last call into the source has answered, if that has not settled yet. */
+  #discardSource(outstanding: unknown): void {
     const source = this.#source
     this.#source = undefined
-    source?.discard()
+    if (!source) return
+    const { canSettle, cancelled } = source.discard()
+    const calls = canSettle ? [outstanding, cancelled] : [cancelled]
+    reportAbandonedSource(this.#gate.res, calls.filter(isPromise))
+  }
+
+  /** As {@link #arrival}, for what the source has answered. */
+  async #sourceArrival<Value>(value: PromiseLike<Value>): Promise<Value | undefined> {
+    this.#outstanding = value
+    const arrived = await this.#arrival(value)
+    this.#outstanding = undefined
+    return arrived
   }
 
   /** Waits for a promise, but no longer than the stream lasts: then it is undefined. */

@@ -37,7 +37,15 @@ export type StreamSource<Item = StreamEvent> = Items<Item> | ((signal: AbortSign
 export interface RunningSource {
   readonly iterator: Pick<Iterator<unknown> | AsyncIterator<unknown>, 'next'>
   /** Tells it that nobody wants more. */
-  discard(): void
+  discard(): Discarded
+}
+
+/** What became of a source that was told so. */
+export interface Discarded {
+  /** What it answered; a promise, if it takes time to let go. */
+  readonly cancelled: unknown
+  /** Whether a call into it that is outstanding tells when it has let go. Those of a stream end with the stream. */
+  readonly canSettle: boolean
 }
 
 /**
@@ -53,12 +61,17 @@ export function startSource(source: StreamSource<unknown>, controller: AbortCont
   // The iterators of a Readable and of a web stream cannot be returned while they wait; the streams can be ended.
   if (items instanceof ReadableStream) {
     const reader = items.getReader()
-    return { iterator: { next: () => reader.read() }, discard: () => void reader.cancel().catch(() => {}) }
+    const cancel = () => ignoreRejection(reader.cancel())
+    return {
+      iterator: { next: () => reader.read() },
+      discard: () => ({ cancelled: cancel(), canSettle: false }),
+    }
   }
   const iterator = items?.[Symbol.asyncIterator]?.() ?? items?.[Symbol.iterator]?.()
   if (iterator && typeof items === 'object') {
-    const closable = isReadable(items) ? items : iterator
-    return { iterator, discard: () => discardSource(closable) }
+    const isStream = isReadable(items)
+    const closable = isStream ? items : iterator
+    return { iterator, discard: () => ({ cancelled: discardSource(closable), canSettle: !isStream }) }
   }
   throw badOption(
     'streamEvents: the source',
@@ -69,23 +82,32 @@ export function startSource(source: StreamSource<unknown>, controller: AbortCont
 
 /**
  * Tells a source, or its iterator, that nobody wants more: one that is handed over running (a generator, a
- * Readable, a web stream, `events.on()`) holds on to what it has. What it says to that is nobody's business any more.
+ * Readable, a web stream, `events.on()`) holds on to what it has. Errors raised while cancelling are ignored.
+ *
+ * @returns what it answered: a promise, if it takes time to let go.
  */
-export function discardSource(source: unknown): void {
-  if (typeof source !== 'object' || source === null) return
+export function discardSource(source: unknown): unknown {
+  if (typeof source !== 'object' || source === null) return undefined
   try {
-    let closed: unknown
     // Nothing else is destroyed or cancelled: what has other viewers (a bus) may have methods of these names too.
     if (isReadable(source)) {
       // What it says to that comes as an 'error' event, which kills the process if nobody listens.
       source.on?.('error', () => {})
       source.destroy()
-    } else if (source instanceof ReadableStream) closed = source.cancel()
-    else closed = (source as Partial<Iterator<unknown>>).return?.()
-    if (isPromise(closed)) closed.then(undefined, () => {})
+      return undefined
+    }
+    const isWebStream = source instanceof ReadableStream
+    return ignoreRejection(isWebStream ? source.cancel() : (source as Partial<Iterator<unknown>>).return?.())
   } catch {
     // A generator that is running right now cannot be returned.
+    return undefined
   }
+}
+
+/** @returns the value itself. */
+function ignoreRejection(value: unknown): unknown {
+  if (isPromise(value)) value.then(undefined, () => {})
+  return value
 }
 
 /** Whether it is a node:stream Readable, of Node itself or of the readable-stream package. */
