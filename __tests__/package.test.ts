@@ -122,6 +122,18 @@ describe('a program on the packed package', () => {
     expect(JSON.parse(await packed.node(project, 'main.js'))).toEqual(VISITED)
   })
 
+  test('streams and refuses on Express 4', async () => {
+    const main = `
+      const visit = require('./visit.cjs')
+      const { version } = require('express/package.json')
+      visit(require('express'), require('express-sse-guard')).then((visited) => console.log(JSON.stringify([version, visited])))`
+    const project = packed.project('express-4', { ...VISIT, 'main.cjs': main }, { express: 'express4' })
+    expect(JSON.parse(await packed.node(project, 'main.cjs'))).toEqual([
+      expect.stringMatching(/^4\./),
+      VISITED,
+    ])
+  })
+
   test.each([
     { fromCommonJs: ['defineEvents', 'streamEvents', 'problemJson'] },
     { fromCommonJs: ['openSession', 'streamLimit'] },
@@ -226,15 +238,20 @@ describe('a strict TypeScript program on the packed package', () => {
     { type: 'module', module: 'nodenext', skipLibCheck: false },
     // The one that sees whether a CommonJS declaration file reaches for better-sse's, which is for ES modules.
     { type: 'commonjs', module: 'node16', skipLibCheck: false },
+    { type: 'module', module: 'nodenext', skipLibCheck: false, express: 4 },
   ])(
     'compiles and infers with %j',
-    async ({ type, ...options }) => {
+    async ({ type, express = 5, ...options }) => {
       const compilerOptions = { ...options, target: 'es2023', strict: true, noEmit: true, types: ['node'] }
-      const project = packed.project(`types-${type}-${options.module}-${options.skipLibCheck}`, {
-        ...(options.skipLibCheck ? CONSUMERS : CONSUMER),
-        'package.json': JSON.stringify({ type }),
-        'tsconfig.json': JSON.stringify({ compilerOptions }),
-      })
+      const project = packed.project(
+        `types-${type}-${options.module}-${options.skipLibCheck}-${express}`,
+        {
+          ...(options.skipLibCheck ? CONSUMERS : CONSUMER),
+          'package.json': JSON.stringify({ type }),
+          'tsconfig.json': JSON.stringify({ compilerOptions }),
+        },
+        express === 4 ? { express: 'express4', '@types/express': '@types/express4' } : {},
+      )
       expect(await packed.node(project, '../node_modules/typescript/bin/tsc', '-p', '.')).toBe('')
     },
     60_000,

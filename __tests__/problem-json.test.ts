@@ -1,6 +1,7 @@
 import compression from 'compression'
 import express, { type ErrorRequestHandler } from 'express'
-import { problemJson } from 'express-sse-guard'
+import { rateLimit } from 'express-rate-limit'
+import { problemJson, streamLimit } from 'express-sse-guard'
 import createError from 'http-errors'
 import supertest from 'supertest'
 import { get, raw } from './support/clients.js'
@@ -173,4 +174,36 @@ test('what earlier middleware said of another body is not said of this one', asy
   expect([status, statusMessage, body.detail]).toEqual([404, 'Not Found', 'é'])
   expect(headers).not.toHaveProperty('etag')
   expect(headers).not.toHaveProperty('content-encoding')
+})
+
+describe('beside express-rate-limit', () => {
+  test('RateLimit and RateLimit-Policy are lists that name both policies', async () => {
+    const app = express()
+    app.use(
+      rateLimit({
+        limit: 100,
+        windowMs: 60_000,
+        standardHeaders: 'draft-8',
+        legacyHeaders: false,
+        identifier: 'rate',
+      }),
+    )
+    app.get('/', streamLimit({ keyGenerator: () => 'alice', limit: 0 }))
+    app.use(problemJson())
+    const { headers, status } = await supertest(app).get('/')
+    expect(status).toBe(429)
+    expect(headers['ratelimit-policy']).toMatch(/^"rate"; q=100; w=60.*, "sse";q=0;qu="concurrent-requests"$/)
+    expect(headers.ratelimit).toMatch(/^"rate"; r=99; t=\d+.*, "sse";r=0$/)
+  })
+
+  test('what stands there is kept also as several fields, and whatever the case of the name', async () => {
+    const app = express()
+    app.get('/', (_req, res, next) => {
+      res.setHeader('ratelimit-policy', ['"a";q=1', '"b";q=2'])
+      next(Object.assign(createError(429, 'x'), { headers: { 'RATELIMIT-POLICY': '"c";q=3', 'X-A': 'b' } }))
+    })
+    app.use(problemJson())
+    const { headers } = await supertest(app).get('/')
+    expect([headers['ratelimit-policy'], headers['x-a']]).toEqual(['"a";q=1, "b";q=2, "c";q=3', 'b'])
+  })
 })

@@ -25,7 +25,8 @@ const OF_ANOTHER_BODY = [
  * It renders our four refusals always, and other http-errors only if they say `expose`; everything else, and
  * every error that comes after the headers were sent, goes on to the next error handler. The body has `type`,
  * `title`, `status`, `detail` (the error's message) and, on our errors, `code`; that of a 500 has no `detail`
- * and no `code`. `err.headers` are sent, except those that are no valid header.
+ * and no `code`. `err.headers` are sent, except those that are no valid header; `RateLimit` and `RateLimit-Policy` are
+ * lists, and are appended to what other middleware has said.
  *
  * Register it after the routes whose errors it is to render, as every error middleware.
  *
@@ -56,7 +57,8 @@ export function problemJson(...none: readonly never[]) {
     // A 416 says how long the whole is (RFC 9110 section 15.5.17), but not with what the route said.
     res.removeHeader('Content-Range')
     // RFC 6585 section 4: a 429 must not be stored by a cache; the other refusals pass as quickly.
-    setHeaders(res, { 'Cache-Control': 'no-store', ...(typeof headers === 'object' && headers) })
+    setHeaders(res, { 'Cache-Control': 'no-store' })
+    if (typeof headers === 'object' && headers !== null) setHeaders(res, appendPolicies(res, headers))
     for (const name of OF_ANOTHER_BODY) {
       // Removing a Transfer-Encoding that is not there would forbid Node to chunk what compresses this body.
       if (res.hasHeader(name) && !(name === 'Content-Range' && status === 416)) res.removeHeader(name)
@@ -70,6 +72,18 @@ export function problemJson(...none: readonly never[]) {
 
 function isErrorStatus(status: unknown): boolean {
   return Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 599
+}
+
+/** Lists to which each limiter adds its own policy: express-rate-limit, or another limiter of ours. */
+const POLICY_LISTS = new Set(['ratelimit', 'ratelimit-policy'])
+
+/** The headers of an error, with what others have said of their policies in front of what it says of ours (RFC 9651 3.1). */
+function appendPolicies(res: ServerResponse, headers: object): Record<string, unknown> {
+  const merged = Object.entries(headers).map(([name, value]): [string, unknown] => {
+    const others = POLICY_LISTS.has(name.toLowerCase()) ? res.getHeader(name) : undefined
+    return [name, others === undefined ? value : [others, value].flat().join(', ')]
+  })
+  return Object.fromEntries(merged)
 }
 
 /** An undefined value, or one with a line break, would throw here: after the refusal, and past every handler. */

@@ -21,6 +21,7 @@ const SOURCES = [
   'tsconfig.json',
   'tsdown.config.ts',
   'lib',
+  'scripts',
   'README.md',
   'LICENSE',
   'CHANGELOG.md',
@@ -29,6 +30,7 @@ const SOURCES = [
 /** What a user of the package has installed next to it. */
 const INSTALLED = [
   'express',
+  'express-rate-limit',
   'better-sse',
   'http-errors',
   'zod',
@@ -48,8 +50,12 @@ export interface PackedPackage {
   readonly files: readonly string[]
   /** Where the tarball was unpacked. */
   readonly folder: string
-  /** Makes a folder in which the package can be imported by its name. */
-  project(name: string, files: Record<string, string>): string
+  /**
+   * Makes a folder in which the package can be imported by its name.
+   *
+   * @param packages what this folder has installed under a name instead of what all have: name -> package of the repository.
+   */
+  project(name: string, files: Record<string, string>, packages?: Record<string, string>): string
   /** Runs Node in such a folder and resolves with what it wrote; rejects, with that, if it fails. */
   node(folder: string, ...args: string[]): Promise<string>
   /** Deletes everything again. */
@@ -87,8 +93,11 @@ export async function packPackage(): Promise<PackedPackage> {
         .split('\n')
         .map((file) => file.replace(/^package\//, '')),
       folder,
-      project: (name, files) => {
+      project: (name, files, packages = {}) => {
         const project = join(root, 'projects', name)
+        for (const [as, installed] of Object.entries(packages)) {
+          link(join(REPO, 'node_modules', installed), join(project, 'node_modules', as))
+        }
         for (const [file, text] of Object.entries(files)) {
           mkdirSync(dirname(join(project, file)), { recursive: true })
           writeFileSync(join(project, file), text)

@@ -24,7 +24,8 @@ export function warnOfMisuse(store: SlotStore): void {
     )
   }
   seen.stores.add(store)
-  if (!seen.inHandler && /[\\/]router[\\/]lib[\\/]layer\.js/.test(new Error().stack ?? '')) {
+  // Express 5: router/lib/layer.js. Express 4: express/lib/router/layer.js.
+  if (!seen.inHandler && /[\\/]router[\\/](?:lib[\\/])?layer\.js/.test(new Error().stack ?? '')) {
     seen.inHandler = true
     warn(
       'streamLimit() was called while a request was being handled. A limiter that is made for each request ' +

@@ -18,7 +18,7 @@ import type { CompiledRules } from './viewer-events.js'
 export type WithholdReason = 'unlisted' | 'invalid' | 'unserialisable' | 'bad-id' | 'unchecked'
 
 /** One event as it stands on the wire. */
-export interface Frame {
+interface Frame {
   readonly text: string
   /** The id that a client will send back, if the event has one. */
   readonly id: string | undefined

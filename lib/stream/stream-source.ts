@@ -41,7 +41,7 @@ export interface RunningSource {
 }
 
 /** What became of a source that was told so. */
-export interface Discarded {
+interface Discarded {
   /** What it answered; a promise, if it takes time to let go. */
   readonly cancelled: unknown
   /** Whether a call into it that is outstanding tells when it has let go. Those of a stream end with the stream. */
