@@ -96,7 +96,7 @@ export function quote(value: unknown): string {
 }
 
 /** What to say of something that was thrown, in a warning for the log. Never throws itself. */
-export function textOf(thrown: unknown): string {
+export function messageOf(thrown: unknown): string {
   try {
     if (thrown instanceof Error && typeof thrown.message === 'string') return thrown.message
   } catch {

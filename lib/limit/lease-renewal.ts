@@ -8,10 +8,14 @@ import { checkGrant, checkLeaseStates } from './store-answers.js'
 const RENEWALS_PER_LEASE = 3
 
 export interface LeaseRenewalEvents {
+  /** Whether a key has failed by itself. It is not renewed with the others, and has `runKey`. */
+  isFailing(key: string): boolean
   /** The slot of a lease is gone for good. */
   onEnd(lease: SlotLease, reason: StreamEnd): void
-  /** The store has failed. */
-  onFailure(error: unknown): void
+  /** The store has failed for one key. */
+  onKeyFailure(key: string, error: unknown): void
+  /** A command for many keys has failed: whether the whole store is down, or only some of them failed. */
+  isStoreDown(error: unknown): Promise<boolean>
 }
 
 /**
@@ -29,7 +33,7 @@ export class LeaseRenewal {
   readonly #leaseMs: number
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
-  #catchingUp: Promise<void> | undefined
+  #overdueRun: Promise<void> | undefined
   /** When this process was last seen to run. Not when it was last answered: that Redis is slow is no fault of its own. */
   #tickedAt = 0
   #overdueSince = Number.NEGATIVE_INFINITY
@@ -47,9 +51,9 @@ export class LeaseRenewal {
     if (this.#timer || this.#leaseMs === Infinity) return
     this.#tickedAt = performance.now()
     this.#timer = setInterval(() => {
-      const catchingUp = this.catchUp()
+      const overdueRun = this.renewIfOverdue()
       this.#tickedAt = performance.now()
-      if (!catchingUp) this.runNow()
+      if (!overdueRun) this.runNow()
     }, this.#leaseMs / RENEWALS_PER_LEASE)
   }
 
@@ -65,32 +69,61 @@ export class LeaseRenewal {
    *
    * @returns a promise of its end, or undefined if nothing is overdue.
    */
-  catchUp(): Promise<void> | undefined {
+  renewIfOverdue(): Promise<void> | undefined {
     if (this.#markIfOverdue()) {
       // A renewal that was on its way before cannot know what happened meanwhile.
-      this.#catchingUp = Promise.resolve(this.#running)
+      this.#overdueRun = Promise.resolve(this.#running)
         .then(() => this.runNow())
         .finally(() => {
-          this.#catchingUp = undefined
+          this.#overdueRun = undefined
         })
     }
-    return this.#catchingUp
+    return this.#overdueRun
   }
 
-  /** Renews now, on top of the regular renewals. A failure goes to `onFailure`. */
+  /** Renews now, on top of the regular renewals. Never rejects. */
   runNow(): Promise<void> {
     this.#running ??= this.run()
-      .catch((error) => this.#events.onFailure(error))
+      .catch((error) => this.#events.isStoreDown(error))
+      .then(() => {})
       .finally(() => {
         this.#running = undefined
       })
     return this.#running
   }
 
-  /** Renews what the store has, and puts back what it has not. Rejects if the store fails. */
+  /**
+   * Renews what the store has, and puts back what it has not. A key that fails alone goes to `onKeyFailure`; rejects if all
+   * fail that were asked for.
+   */
   async run(): Promise<void> {
-    await this.#renew([...this.#held.values()].filter(mayBeStored))
-    await this.#takeAgain([...this.#held.values()].filter(isMissing))
+    const byKey = groupByKey([...this.#held.values()].filter(({ key }) => !this.#events.isFailing(key)))
+    const failures: unknown[] = []
+    const fail = (key: string, error: unknown) => {
+      failures.push(error)
+      this.#events.onKeyFailure(key, error)
+    }
+    try {
+      await this.#renew([...byKey.values()].flat().filter(mayBeStored))
+    } catch (error) {
+      if (await this.#events.isStoreDown(error)) throw error
+      // Which key it was is not known, so each is asked for by itself.
+      await inBatches([...byKey], async ([key, leases]) => {
+        await this.#renew(leases.filter(mayBeStored)).catch((failure) => fail(key, failure))
+      })
+    }
+    await inBatches([...byKey], async ([key, leases]) => {
+      if (this.#events.isFailing(key)) return
+      await this.#reacquire(leases).catch((failure) => fail(key, failure))
+    })
+    if (failures.length > 0 && failures.length === byKey.size) throw failures[0]
+  }
+
+  /** As {@link run}, for a key that has failed. Rejects if it still fails. */
+  async runKey(key: string): Promise<void> {
+    const leases = [...this.#held.values()].filter((lease) => lease.key === key)
+    await this.#renew(leases.filter(mayBeStored))
+    await this.#reacquire(leases)
   }
 
   #markIfOverdue(): boolean {
@@ -124,19 +157,11 @@ export class LeaseRenewal {
   }
 
   /** The leases of one key one after the other, the oldest first, so that it is the newest which find no room. */
-  async #takeAgain(leases: readonly SlotLease[]): Promise<void> {
-    const leasesOf = new Map<string, SlotLease[]>()
-    for (const lease of leases) {
-      const ofKey = leasesOf.get(lease.key)
-      if (ofKey) ofKey.push(lease)
-      else leasesOf.set(lease.key, [lease])
-    }
-    await inBatches([...leasesOf.values()], async (ofKey) => {
-      for (const lease of ofKey) await this.#takeOneAgain(lease)
-    })
+  async #reacquire(leases: readonly SlotLease[]): Promise<void> {
+    for (const lease of leases) await this.#reacquireOne(lease)
   }
 
-  async #takeOneAgain(lease: SlotLease): Promise<void> {
+  async #reacquireOne(lease: SlotLease): Promise<void> {
     const { key, slotId, limit } = lease
     if (!this.#held.has(slotId) || !isMissing(lease)) return
     lease.stored = 'maybe'
@@ -147,4 +172,14 @@ export class LeaseRenewal {
     if (granted) lease.stored = 'yes'
     else this.#events.onEnd(lease, 'evicted')
   }
+}
+
+function groupByKey(leases: readonly SlotLease[]): Map<string, SlotLease[]> {
+  const byKey = new Map<string, SlotLease[]>()
+  for (const lease of leases) {
+    const ofKey = byKey.get(lease.key)
+    if (ofKey) ofKey.push(lease)
+    else byKey.set(lease.key, [lease])
+  }
+  return byKey
 }

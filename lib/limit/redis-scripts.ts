@@ -22,8 +22,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 /**
  * What follows is in two sorted sets for each user. `slots`: id -> expiry. `history`: id -> when it was taken, and
  * tombstones -> minus their expiry. The name of a tombstone is EVICTED or KICKED and the id. It has a line break, as no
- * id has. Both sets live for three leases after they were last tidied up or added to: a process that renews does so at
- * least every other lease.
+ * id has. Both sets live for three leases after they were last added to or renewed. What has expired is removed by the next
+ * acquire or kick of the user, and now and then by a renewal.
  */
 const BOTH = `${NOW}
 local EVICTED, KICKED = 'e\\n', 'k\\n'
@@ -94,18 +94,14 @@ return reply
 
 /**
  * Extends slots: asking whether each is still held and extending it are one step, so that none is brought back which
- * expired, or was released or ended, between the two.
+ * expired, or was released or ended, between the two. Both sets of each user live on, whether or not a slot is extended.
  *
- * It comes in two forms, as the second costs twice the first, and once in a lease is enough. ARGV[2] is '1' for the
- * second, which also tidies up and says why an id is not held.
- *
- * KEYS: the slots of each user; in the second form slots and history of each. ARGV: lease, the form, and all ids, one a
- * line, with an empty line after those of each user (each argument of its own costs the client more than all else).
- * Returns a string with one character for each id: '1' extended, '0' not held; in the second form also 'e' evicted, 'k'
- * kicked.
+ * KEYS: slots and history of each user. ARGV: lease, '1' to remove what has expired as well, and all ids, one a line, with an
+ * empty line after those of each user (each argument of its own costs the client more than all else).
+ * Returns a string with one character for each id: '1' extended, '0' not held, 'e' evicted, 'k' kicked.
  */
 export const RENEW = script(`${BOTH}
-local lease, is_thorough = tonumber(ARGV[1]), ARGV[2] == '1'
+local lease, tidy = tonumber(ARGV[1]), ARGV[2] == '1'
 local states = {}
 
 local function why_not_held(history, id)
@@ -124,27 +120,24 @@ local function renew(slots, history, ids)
       extended[#extended + 1] = now + lease
       extended[#extended + 1] = ids[i]
     else
-      states[#states + 1] = history and why_not_held(history, ids[i]) or '0'
+      states[#states + 1] = why_not_held(history, ids[i])
     end
   end
   if #extended > 0 then redis.call('ZADD', slots, unpack(extended)) end
-  if is_thorough then
+  if tidy then
     forget_expired(slots, history)
     redis.call('ZREMRANGEBYSCORE', history, -now, 0)
-    redis.call('PEXPIRE', slots, 3 * lease)
-    redis.call('PEXPIRE', history, 3 * lease)
   end
+  redis.call('PEXPIRE', slots, 3 * lease)
+  redis.call('PEXPIRE', history, 3 * lease)
 end
 
 local user, ids = 1, {}
 for line in string.gmatch(ARGV[3], '([^\\n]*)\\n') do
   if line ~= '' then
     ids[#ids + 1] = line
-  elseif is_thorough then
-    renew(KEYS[2 * user - 1], KEYS[2 * user], ids)
-    user, ids = user + 1, {}
   else
-    renew(KEYS[user], nil, ids)
+    renew(KEYS[2 * user - 1], KEYS[2 * user], ids)
     user, ids = user + 1, {}
   end
 end

@@ -5,8 +5,11 @@ const BASE64URL = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 /** 128 of the 256 bits: nobody finds two users who share a name, and all commands are shorter. */
 const HASH_LENGTH = 22
 
-/** How many names are remembered: some 300 bytes each, and making one costs 0.5 us. */
-const REMEMBERED = 16_384
+/** How much memory the names may take that are remembered; some 15,000 of ordinary length. Making one costs 0.5 us. */
+const MAX_CACHE_BYTES = 4 * 1024 * 1024
+
+/** What one remembered name takes beside its characters. */
+const BYTES_PER_NAME = 200
 
 /** Where the slots of one key are in Redis. */
 export interface SlotNames {
@@ -21,6 +24,8 @@ export interface SlotNames {
 /** Makes the function that names where the slots of a key are, and remembers the latest names. */
 export function createSlotNames(prefix: string, hashKeys: boolean): (key: string) => SlotNames {
   const names = new Map<string, SlotNames>()
+  /** What they take, about: a character may take two bytes. */
+  let cacheBytes = 0
   return (key) => {
     const known = names.get(key)
     if (known) return known
@@ -31,9 +36,17 @@ export function createSlotNames(prefix: string, hashKeys: boolean): (key: string
     const clear = json === `"${key}"` ? key : json
     const name = hashKeys ? digest.slice(0, HASH_LENGTH) : clear
     const made = { tag, slots: `${prefix}{${tag}}:${name}`, history: `${prefix}{${tag}}!${name}` }
+    const bytes = BYTES_PER_NAME + 2 * (key.length + made.slots.length + made.history.length)
     // All at once: a Map that loses its oldest entry with each new one gets slower to ask for the oldest.
-    if (names.size >= REMEMBERED) names.clear()
-    names.set(key, made)
+    if (cacheBytes + bytes > MAX_CACHE_BYTES) {
+      names.clear()
+      cacheBytes = 0
+    }
+    // Not one that would push out all others by itself.
+    if (bytes <= MAX_CACHE_BYTES / 16) {
+      names.set(key, made)
+      cacheBytes += bytes
+    }
     return made
   }
 }

@@ -1,5 +1,5 @@
 import { inspect } from 'node:util'
-import { textOf } from '../errors.js'
+import { messageOf } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import { warn } from '../warn.js'
 import { CommandTimeouts } from './command-timeouts.js'
@@ -14,6 +14,11 @@ import type { AcquireOptions, Grant, Lease, LeaseState, SlotStore } from './slot
 
 /** Leases in one batch: enough to share the cost of a round trip, few enough not to hold Redis up (1 to 3 ms). */
 const BATCH = 256
+
+/** How many of the renewals also remove what has expired: about one in a lease, as that is a third of their cost. */
+const TIDY_SHARE = 1 / 3
+
+type OnEnded = (slotIds: readonly string[], state: 'evicted' | 'kicked') => void
 
 const STATE_OF: Readonly<Record<string, LeaseState>> = {
   '0': 'lost',
@@ -40,7 +45,8 @@ export class RedisStore implements SlotStore {
   readonly #lease: string
   readonly #namesOf: (key: string) => SlotNames
   readonly #timeouts: CommandTimeouts
-  #tidiedAt = 0
+  /** The limiters of this process, each called with the slots that were ended. */
+  readonly #watchers: OnEnded[] = []
   /** Scripts that were sent in full: a first release, as the process shuts down, has no second try with some clients. */
   readonly #known = new Set<RedisScript>()
 
@@ -62,11 +68,13 @@ export class RedisStore implements SlotStore {
     // Lua reads 'inf', but not 'Infinity'.
     const most = limit === Infinity ? 'inf' : String(limit)
     const args = [slotId, most, this.#lease, evict, this.#notices]
-    const [granted, held, ...evicted] = listOf(await this.#run(ACQUIRE, [slots, history], args))
+    const [granted, held, ...rest] = listOf(await this.#run(ACQUIRE, [slots, history], args))
+    const evicted = rest.map(String)
+    this.#notify(evicted, 'evicted')
     return {
       granted: numberOf(granted) === 1,
       held: numberOf(held),
-      ...(evicted.length > 0 && { evicted: evicted.map(String) }),
+      ...(evicted.length > 0 && { evicted }),
     }
   }
 
@@ -80,27 +88,8 @@ export class RedisStore implements SlotStore {
   }
 
   async renew(leases: readonly Lease[]): Promise<readonly LeaseState[]> {
-    const isThorough = this.#isTimeToTidy()
-    const states = await this.#renewAll(leases, isThorough)
-    if (isThorough) return states
-    const unknown = [...states.keys()].filter((index) => states[index] === 'lost')
-    if (unknown.length === 0) return states
-    const found = await this.#renewAll(
-      unknown.map((index) => leases[index] as Lease),
-      true,
-    )
-    for (const [at, index] of unknown.entries()) states[index] = found[at] as LeaseState
-    return states
-  }
-
-  #isTimeToTidy(): boolean {
-    const now = performance.now()
-    if (now - this.#tidiedAt < 0.9 * this.leaseMs) return false
-    this.#tidiedAt = now
-    return true
-  }
-
-  async #renewAll(leases: readonly Lease[], isThorough: boolean): Promise<LeaseState[]> {
+    // By chance, as several limiters may renew in turn, and each of their keys must have its share.
+    const tidy = Math.random() < TIDY_SHARE ? '1' : ''
     const states = new Array<LeaseState>(leases.length)
     await Promise.all(
       this.#batch(leases).map(async ({ users }) => {
@@ -108,12 +97,11 @@ export class RedisStore implements SlotStore {
         const indexes: number[] = []
         let slotIds = ''
         for (const user of users.values()) {
-          keys.push(user.names.slots)
-          if (isThorough) keys.push(user.names.history)
+          keys.push(user.names.slots, user.names.history)
           slotIds += `${user.slotIds}\n`
           indexes.push(...user.indexes)
         }
-        const reply = String(await this.#run(RENEW, keys, [this.#lease, isThorough ? '1' : '', slotIds]))
+        const reply = String(await this.#run(RENEW, keys, [this.#lease, tidy, slotIds]))
         for (const [at, index] of indexes.entries()) states[index] = stateOf(reply[at])
       }),
     )
@@ -122,10 +110,14 @@ export class RedisStore implements SlotStore {
 
   async kick(key: string): Promise<readonly string[]> {
     const { slots, history } = this.#namesOf(key)
-    return listOf(await this.#run(KICK, [slots, history], [this.#lease, this.#notices])).map(String)
+    const reply = await this.#run(KICK, [slots, history], [this.#lease, this.#notices])
+    const kicked = listOf(reply).map(String)
+    this.#notify(kicked, 'kicked')
+    return kicked
   }
 
-  watch(onEnded: (slotIds: readonly string[], state: 'evicted' | 'kicked') => void): void {
+  watch(onEnded: OnEnded): void {
+    this.#watchers.push(onEnded)
     const onMessage = (message: unknown) => {
       const [mark, ...slotIds] = String(message).split('\n')
       if (mark === 'e' || mark === 'k') onEnded(slotIds, mark === 'e' ? 'evicted' : 'kicked')
@@ -136,6 +128,11 @@ export class RedisStore implements SlotStore {
     } catch (error) {
       warnOfNoNotices(error)
     }
+  }
+
+  /** Tells the limiters of this process at once. The notice that goes to all processes comes later, and may get lost. */
+  #notify(slotIds: readonly string[], state: 'evicted' | 'kicked'): void {
+    if (slotIds.length > 0) for (const onEnded of this.#watchers) onEnded(slotIds, state)
   }
 
   /** The channel of notices, if there are any. */
@@ -227,6 +224,6 @@ function strangeReply(reply: unknown): TypeError {
 
 function warnOfNoNotices(error: unknown): void {
   warn(
-    `RedisStore could not subscribe: ${textOf(error)}. Streams end with the next renewal instead of at once.`,
+    `RedisStore could not subscribe: ${messageOf(error)}. Streams end with the next renewal instead of at once.`,
   )
 }

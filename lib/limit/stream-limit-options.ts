@@ -4,7 +4,7 @@ import { isLimit } from '../is-limit.js'
 import { isTimerMs } from '../is-timer-ms.js'
 import { checkOptionNames } from '../option-names.js'
 import { MemoryStore } from './memory-store.js'
-import type { WhenStoreDown } from './slot-keeper.js'
+import type { WhenStoreDown } from './slot-manager.js'
 import type { SlotStore } from './slot-store.js'
 
 /**

@@ -10,8 +10,8 @@ import { AbandonedSources } from './abandoned-sources.js'
 import { warnOfMisuse } from './misuse.js'
 import { Reservation } from './reservation.js'
 import { createSlotIds } from './slot-ids.js'
-import { SlotKeeper } from './slot-keeper.js'
 import { SlotLease } from './slot-lease.js'
+import { SlotManager } from './slot-manager.js'
 import { resolveStreamLimitOptions, type StreamLimitOptions } from './stream-limit-options.js'
 import { waitForPendingClose } from './wait-for-pending-close.js'
 
@@ -53,7 +53,7 @@ export interface StreamLimit {
 export function streamLimit(options: StreamLimitOptions): StreamLimit {
   const { limit, keyGenerator, store, whenStoreDown, capacity, abandonedLimit, identifier, handler, skip } =
     resolveStreamLimitOptions(options)
-  const keeper = new SlotKeeper(store, whenStoreDown, identifier)
+  const manager = new SlotManager(store, whenStoreDown, identifier)
   const abandoned = new AbandonedSources(identifier)
   const nextSlotId = createSlotIds()
   const admitted = new WeakSet<ServerResponse>()
@@ -84,13 +84,13 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           if (reservation.isCancelled) return
           checkAbandoned(key, cap)
           const lease = new SlotLease(key, nextSlotId(), cap, (reason) => endStream(res, reason))
-          const answer = keeper.acquire(lease, () => reservation.isCancelled)
+          const answer = manager.acquire(lease, () => reservation.isCancelled)
           const grant = isPromise(answer) ? await answer : answer
           // From here to `commit` in one tick, so that nothing changes in between.
           if (!grant.granted) throw limitReached(identifier, cap, grant.held)
-          if (reservation.isCancelled) return keeper.release(lease)
+          if (reservation.isCancelled) return manager.release(lease)
           if (isFull()) {
-            keeper.release(lease)
+            manager.release(lease)
             throw capacityReached(identifier)
           }
           admitted.add(res)
@@ -98,7 +98,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           addSlotOwner(res, { abandonSource: () => abandoned.add(key) })
           reservation.commit(() => {
             open -= 1
-            keeper.release(lease)
+            manager.release(lease)
           })
         } finally {
           reservation.cancelUnlessCommitted()
@@ -118,13 +118,13 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
   function checkAbandoned(key: string, cap: number): void {
     const count = abandoned.count(key)
     const most = cap + (abandonedLimit ?? Math.max(10, 2 * cap))
-    if (count > 0 && count + keeper.countHere(key) >= most) throw tooMuchAbandoned(identifier, cap, count)
+    if (count > 0 && count + manager.countLocally(key) >= most) throw tooMuchAbandoned(identifier, cap, count)
   }
 
   return Object.defineProperties(streamLimitMiddleware, {
-    count: { value: (key: unknown) => keeper.count(key), enumerable: true },
+    count: { value: (key: unknown) => manager.count(key), enumerable: true },
     open: { get: () => open, enumerable: true },
-    isStoreDown: { get: () => keeper.isStoreDown, enumerable: true },
+    isStoreDown: { get: () => manager.isStoreDown, enumerable: true },
   }) as typeof streamLimitMiddleware & StreamLimit
 }
 

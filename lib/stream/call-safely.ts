@@ -1,4 +1,4 @@
-import { textOf } from '../errors.js'
+import { messageOf } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import { warn } from '../warn.js'
 
@@ -21,6 +21,6 @@ export function createFailureWarning(what: string): (error: unknown) => void {
   return (error) => {
     if (hasWarned) return
     hasWarned = true
-    warn(`${what} threw: ${textOf(error)}. This is said once per session.`)
+    warn(`${what} threw: ${messageOf(error)}. This is said once per session.`)
   }
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Connection } from 'better-sse'
-import { streamError, textOf } from '../errors.js'
+import { messageOf, streamError } from '../errors.js'
 import { http2StreamOf } from '../http2-stream.js'
 import { destroyResponse, isResponseOver, onResponseClose } from '../response-close.js'
 import { onStreamEnd, type StreamEnd, streamEndOf } from '../stream-end.js'
@@ -320,7 +320,8 @@ export class GuardedConnection extends Connection {
     tell(this.#endListeners)
     tell(this.#overListeners)
     const failure = this.takeFailure()
-    if (failure) warn(`A stream was ended because middleware threw in res.write: ${textOf(failure.error)}.`)
+    if (failure)
+      warn(`A stream was ended because middleware threw in res.write: ${messageOf(failure.error)}.`)
     // Last, as it emits 'disconnected' to listeners of the application, which may throw.
     this.#onAbort?.()
   }

@@ -1,5 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
-import { streamError, textOf } from '../errors.js'
+import { messageOf, streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import { reportAbandonedSource } from '../response-slots.js'
 import { addSharedListener } from '../shared-listener.js'
@@ -210,7 +210,7 @@ export class EventPump {
     try {
       event = onError(error)
     } catch (thrown) {
-      warn(`onError of streamEvents threw: ${textOf(thrown)}. The viewer is told nothing.`)
+      warn(`onError of streamEvents threw: ${messageOf(thrown)}. The viewer is told nothing.`)
     }
     if (event === undefined) return ''
     const toText = (result: FrameResult | undefined) => {

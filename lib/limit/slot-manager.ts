@@ -2,13 +2,13 @@ import { badOption, streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { StreamEnd } from '../stream-end.js'
 import { CloseWaiters } from './close-waiters.js'
-import { type ClosedSlot, LateReleases } from './late-releases.js'
+import { type ClosedSlot, DeferredReleases } from './deferred-releases.js'
 import { LeaseRenewal } from './lease-renewal.js'
 import { MemoryStore } from './memory-store.js'
 import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
 import type { Grant, SlotStore } from './slot-store.js'
 import { checkGrant } from './store-answers.js'
-import { StoreOutage } from './store-outage.js'
+import { StoreAvailability } from './store-availability.js'
 
 /** What happens to new streams while the store is away. See `StreamLimitOptions.whenStoreDown`. */
 export type WhenStoreDown = 'local' | 'allow' | 'refuse'
@@ -21,33 +21,40 @@ const CONSEQUENCES: Readonly<Record<WhenStoreDown, string>> = {
 
 /**
  * Holds the slots of one limiter: takes them from the store, keeps them there while their streams are open, and gives
- * each back once. While the store is away it stands in for it.
+ * each back once. While the store, or a key of it, is down, this process stands in for it.
  */
-export class SlotKeeper {
+export class SlotManager {
   readonly #store: SlotStore
   readonly #whenStoreDown: WhenStoreDown
   /** All leases of open streams, oldest first. */
   readonly #held = new Map<string, SlotLease>()
   /** The slots among them, by key, as a store of this process alone would count them. */
-  readonly #here = new MemoryStore()
+  readonly #local = new MemoryStore()
   readonly #closeWaiters = new CloseWaiters()
-  readonly #late: LateReleases
+  readonly #deferred: DeferredReleases
   readonly #renewal: LeaseRenewal
-  readonly #outage: StoreOutage
+  readonly #availability: StoreAvailability
+  /** Whether the store is being brought up to date. */
+  #isRecovering = false
 
   constructor(store: SlotStore, whenStoreDown: WhenStoreDown, identifier: string) {
     this.#store = store
     this.#whenStoreDown = whenStoreDown
-    this.#late = new LateReleases(store)
+    this.#deferred = new DeferredReleases(store)
+    const recovery = {
+      recover: () => this.#recover(),
+      recoverKey: (key: string) => this.#recoverKey(key),
+      onOpen: () => this.#renewal.stop(),
+      heldKeys: () => this.#someHeldKeys(),
+    }
+    const consequence = `${CONSEQUENCES[whenStoreDown]} (policy "${identifier}")`
+    this.#availability = new StoreAvailability(store, recovery, consequence)
     this.#renewal = new LeaseRenewal(store, this.#held, {
+      isFailing: (key) => this.#availability.isKeyFailing(key),
       onEnd: (lease, reason) => this.#end(lease, reason),
-      onFailure: (error) => this.#fail(error),
+      onKeyFailure: (key, error) => void this.#availability.failKey(key, error),
+      isStoreDown: async (error) => !this.#isRecovering && this.#availability.judge(error),
     })
-    this.#outage = new StoreOutage(
-      () => this.#recover(),
-      store.leaseMs ?? Infinity,
-      `${CONSEQUENCES[whenStoreDown]} (policy "${identifier}")`,
-    )
     this.#watch()
   }
 
@@ -59,8 +66,8 @@ export class SlotKeeper {
    * @throws ERR_STREAM_STORE when the store is down and `whenStoreDown` is 'refuse'.
    */
   acquire(lease: SlotLease, isCancelled: () => boolean): Grant | Promise<Grant> {
-    const held = this.countHere(lease.key)
-    const overdue = this.#outage.isDown ? undefined : this.#renewal.catchUp()
+    const held = this.countLocally(lease.key)
+    const overdue = this.#availability.isKeyDown(lease.key) ? undefined : this.#renewal.renewIfOverdue()
     const answer = overdue ? overdue.then(() => this.#acquireNow(lease)) : this.#acquireNow(lease)
     const settle = (grant: Grant) =>
       grant.granted || held === 0 ? grant : this.#retryAfterClose(lease, grant, held, isCancelled)
@@ -68,37 +75,37 @@ export class SlotKeeper {
   }
 
   /** How many slots a key holds in this process. */
-  countHere(key: string): number {
-    return this.#here.count(key)
+  countLocally(key: string): number {
+    return this.#local.count(key)
   }
 
   /** Gives a slot back. Once: a second call does nothing. Never throws. */
   release(lease: SlotLease): void {
     if (!this.#held.delete(lease.slotId)) return
     if (this.#held.size === 0) this.#renewal.stop()
-    this.#releaseHere(lease)
+    this.#releaseLocally(lease)
     if (mayBeStored(lease)) this.#releaseInStore(lease)
   }
 
-  /** Whether the store is away. */
+  /** Whether the whole store is down. A key that fails alone is not counted. */
   get isStoreDown(): boolean {
-    return this.#outage.isDown
+    return this.#availability.isDown
   }
 
-  /** How many slots a key holds in the store; while it is away, in this process. */
+  /** How many slots a key holds in the store; while the store or the key is down, in this process. */
   async count(key: unknown): Promise<number> {
     // Nobody: what keyGenerator may return, and no store should be asked for.
     if (key === undefined || key === null || key === '') return 0
     if (typeof key !== 'string')
       throw badOption('limit.count: the key', key, 'the string that keyGenerator returns')
-    if (!this.#outage.isDown) {
+    if (!this.#availability.isKeyDown(key)) {
       try {
         return await this.#store.count(key)
       } catch (error) {
-        this.#fail(error)
+        await this.#availability.failKey(key, error)
       }
     }
-    return this.#here.count(key)
+    return this.#local.count(key)
   }
 
   #watch(): void {
@@ -124,9 +131,9 @@ export class SlotKeeper {
     let grant = refusal
     let before = held
     while (!grant.granted && before > 0 && !isCancelled()) {
-      if (this.countHere(key) >= before && !(await this.#closeWaiters.waitForClose(key, deadline))) break
+      if (this.countLocally(key) >= before && !(await this.#closeWaiters.waitForClose(key, deadline))) break
       if (isCancelled()) break
-      before = this.countHere(key)
+      before = this.countLocally(key)
       grant = await this.#acquireNow(lease)
     }
     return grant
@@ -134,31 +141,31 @@ export class SlotKeeper {
 
   #acquireNow(lease: SlotLease): Grant | Promise<Grant> {
     const { key, slotId, limit } = lease
-    if (this.#outage.isDown) return this.#acquireHere(lease)
-    const held = this.#here.count(key)
+    if (this.#availability.isKeyDown(key)) return this.#acquireLocally(lease)
+    const held = this.#local.count(key)
     // What this process holds alone is enough to refuse. So a user in a reconnect loop costs the store nothing, and
     // a store that has lost its data lets nobody past the limit of one process.
     if (held >= limit) return { granted: false, held }
     const askedAt = performance.now()
     try {
       const answer = this.#store.acquire(key, slotId, limit)
-      if (!isPromise(answer)) return this.#take(lease, checkGrant(answer), askedAt)
+      if (!isPromise(answer)) return this.#commitGrant(lease, checkGrant(answer), askedAt)
       return Promise.resolve(answer)
         .then(checkGrant)
         .then(
-          (grant) => this.#take(lease, grant, askedAt),
-          (error) => this.#acquireInstead(lease, error),
+          (grant) => this.#commitGrant(lease, grant, askedAt),
+          (error) => this.#acquireAfterStoreError(lease, error),
         )
     } catch (error) {
-      return this.#acquireInstead(lease, error)
+      return this.#acquireAfterStoreError(lease, error)
     }
   }
 
   /** The store has answered. */
-  #take(lease: SlotLease, grant: Grant, askedAt: number): Grant {
+  #commitGrant(lease: SlotLease, grant: Grant, askedAt: number): Grant {
     if (!grant.granted) return grant
     lease.stored = 'yes'
-    const { granted, held } = this.#hold(lease, lease.limit)
+    const { granted, held } = this.#register(lease, lease.limit)
     if (!granted) {
       // Others were let in meanwhile by a store that knew less than this process.
       this.#releaseInStore(lease)
@@ -167,21 +174,21 @@ export class SlotKeeper {
     // The process was suspended while the answer lay in the socket: the slot may be somebody else's by now.
     lease.isOverdue = performance.now() - askedAt > (this.#store.leaseMs ?? Infinity)
     // With fewer slots than are held in this process alone, it has lost some.
-    if ((lease.isOverdue || grant.held < held) && !this.#outage.isDown) this.#renewal.runNow()
+    if ((lease.isOverdue || grant.held < held) && !this.#availability.isDown) this.#renewal.runNow()
     return grant
   }
 
   /** The store has failed, and whether it has taken the slot is unknown. */
-  #acquireInstead(lease: SlotLease, error: unknown): Grant {
-    this.#fail(error)
+  #acquireAfterStoreError(lease: SlotLease, error: unknown): Grant {
+    this.#availability.failKey(lease.key, error)
     lease.stored = 'maybe'
-    this.#late.add(lease)
-    const grant = this.#acquireHere(lease, error)
-    if (grant.granted) this.#late.delete(lease.slotId)
+    this.#deferred.add(lease)
+    const grant = this.#acquireLocally(lease, error)
+    if (grant.granted) this.#deferred.delete(lease.slotId)
     return grant
   }
 
-  #acquireHere(lease: SlotLease, cause?: unknown): Grant {
+  #acquireLocally(lease: SlotLease, cause?: unknown): Grant {
     if (this.#whenStoreDown === 'refuse') {
       throw streamError(
         'ERR_STREAM_STORE',
@@ -189,63 +196,91 @@ export class SlotKeeper {
         cause === undefined ? {} : { cause },
       )
     }
-    return this.#hold(lease, this.#whenStoreDown === 'allow' ? Infinity : lease.limit)
+    return this.#register(lease, this.#whenStoreDown === 'allow' ? Infinity : lease.limit)
   }
 
-  #hold(lease: SlotLease, limit: number): Grant {
-    const grant = this.#here.acquire(lease.key, lease.slotId, limit)
+  #register(lease: SlotLease, limit: number): Grant {
+    const grant = this.#local.acquire(lease.key, lease.slotId, limit)
     if (grant.granted) {
       this.#held.set(lease.slotId, lease)
-      if (!this.#outage.isDown) this.#renewal.start()
+      if (!this.#availability.isDown) this.#renewal.start()
     }
     return grant
   }
 
   /** Never rejects. */
   async #releaseInStore(slot: ClosedSlot): Promise<void> {
-    if (this.#outage.isDown) return this.#late.add(slot)
+    if (this.#availability.isKeyDown(slot.key)) return this.#deferred.add(slot)
     try {
       await this.#store.release(slot.key, slot.slotId)
     } catch (error) {
-      this.#fail(error)
-      this.#late.add(slot)
+      this.#deferred.add(slot)
+      this.#availability.failKey(slot.key, error)
     }
   }
 
   /** Its slot is gone, and free for another stream, while its own may still be closing. */
   #end(lease: SlotLease, reason: StreamEnd): void {
+    // The store may tell twice: in this process at once, and by a notice that goes to all.
+    if (lease.stored === 'ended') return
     lease.stored = 'ended'
-    this.#releaseHere(lease)
+    this.#releaseLocally(lease)
     lease.end(reason)
   }
 
-  #releaseHere({ key, slotId }: SlotLease): void {
-    this.#here.release(key, slotId)
+  #releaseLocally({ key, slotId }: SlotLease): void {
+    this.#local.release(key, slotId)
     this.#closeWaiters.notifyClosed(key)
   }
 
-  #fail(error: unknown): void {
-    this.#outage.begin(error)
-    this.#renewal.stop()
-  }
-
-  /** Brings a store that was away up to date. Streams that open meanwhile are still counted here, and put there last. */
+  /** Brings a store that was down up to date. Streams that open meanwhile are still counted here, and put there last. */
   async #recover(): Promise<void> {
-    this.#late.forgetGone()
-    await this.#store.count(this.#probeKey())
-    await this.#late.release()
-    await this.#renewal.run()
+    this.#isRecovering = true
+    try {
+      this.#deferred.dropExpired()
+      // First, as leases expire. A key that fails keeps nothing back.
+      await this.#renewal.run()
+      await this.#deferred.release(
+        ({ key }) => !this.#availability.isKeyFailing(key),
+        (key, error) => this.#availability.failKey(key, error),
+      )
+    } finally {
+      this.#isRecovering = false
+    }
     // From here on all is as usual. In one tick, so that nothing happens here between the last look and the end. Not
     // only once nothing at all is left to do: where streams come and go all the time, that might never be.
-    this.#outage.end()
-    for (const slot of this.#late.take()) this.#releaseInStore(slot)
+    this.#availability.close()
+    this.#releaseDeferred(({ key }) => !this.#availability.isKeyFailing(key))
     if (this.#held.size > 0) this.#renewal.start()
     if ([...this.#held.values()].some(isMissing)) this.#renewal.runNow()
   }
 
-  /** Any key will do, but not always the one that failed: in a cluster it may be on the only node that is away. */
-  #probeKey(): string {
+  async #recoverKey(key: string): Promise<void> {
+    this.#deferred.dropExpired()
+    await this.#renewal.runKey(key)
+    let failure: { error: unknown } | undefined
+    await this.#deferred.release(
+      (slot) => slot.key === key,
+      (_, error) => {
+        failure = { error }
+      },
+    )
+    if (failure) throw failure.error
+    this.#availability.closeKey(key)
+    this.#releaseDeferred((slot) => slot.key === key)
+    if ([...this.#held.values()].some((lease) => lease.key === key && isMissing(lease)))
+      this.#renewal.runNow()
+  }
+
+  /** Releases what has closed while the store was brought up to date. */
+  #releaseDeferred(isWanted: (slot: ClosedSlot) => boolean): void {
+    for (const slot of this.#deferred.take(isWanted)) this.#releaseInStore(slot)
+  }
+
+  /** From a random place on, so that not always the same key is probed: it may lie on the only node that is down. */
+  #someHeldKeys(): string[] {
     const leases = [...this.#held.values()]
-    return leases[Math.floor(Math.random() * leases.length)]?.key ?? `probe-${Math.random()}`
+    const start = Math.floor(Math.random() * leases.length)
+    return [...leases.slice(start), ...leases.slice(0, start)].slice(0, 100).map(({ key }) => key)
   }
 }
