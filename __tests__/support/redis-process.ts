@@ -65,6 +65,15 @@ export class RedisServer {
     }
   }
 
+  /** Stops the process as it is, so that it answers nobody, or lets it go on. */
+  suspend(): void {
+    this.#child?.kill('SIGSTOP')
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT')
+  }
+
   /** Ends it at once, as a crash would. */
   async kill(): Promise<void> {
     const child = this.#child
