@@ -11,11 +11,14 @@
  *
  * **Answers.** Each method may answer at once or with a promise. Answering at once spares the request a tick.
  *
- * **Errors.** A method that throws or rejects says "I do not know", and the limiter takes the store for away. It
- * then does as `whenStoreDown` says, and calls nothing but one `count` now and then, until that answers. Then it
- * renews the leases of its open streams, puts back those that are lost with `acquire(key, slotId, Infinity)`, and
- * releases what has closed meanwhile, or whose acquire may have happened although its answer was lost. A method
- * that never settles is not taken for an error: a store that asks a server sets itself a time limit.
+ * **Errors.** A method that throws or rejects says "I do not know". The limiter takes the key that it asked for as down, treats
+ * that key as `whenStoreDown` says, and asks for a few other keys with `count`. If one of them answers, the store is up, and
+ * the key alone is tried again now and then; a `renew` of many keys that rejects is repeated key by key. If none answers,
+ * the store is down: the limiter calls nothing but one `count` now and then, until that answers. Then, as for one key that
+ * answers again, it renews the leases of its open streams, puts back those that are lost with
+ * `acquire(key, slotId, Infinity)`, and releases what has closed meanwhile, or whose acquire may have happened although its
+ * answer was lost. A method that never settles is not taken for an error: a store that asks a server sets itself a time
+ * limit.
  *
  * **Time.** A store owns no timer. A store that is shared between processes gives each slot an expiry, says in
  * `leaseMs` how long that is, and forgets a slot that `renew` did not come for in time; one that lives and dies with
@@ -36,7 +39,7 @@ export interface SlotStore {
    * answer was lost.
    *
    * @param key whose stream this is: any non-empty string, to be treated as opaque. Hash what does not fit: a key that
-   *   makes the store fail looks like a store that is away, for all keys.
+   *   makes the store fail is counted by each process for itself.
    * @param slotId at most 64 printable ASCII characters, unique over all processes.
    * @param limit an integer >= 0, or Infinity. It may differ from call to call (a changed plan): slots that
    *   are held already are not taken away, but none is granted until fewer than `limit` are held.
@@ -51,7 +54,8 @@ export interface SlotStore {
 
   /**
    * Extends leases that are still open by `leaseMs` from now, and says of each, in the same order, how it stands.
-   * There may be many: all that this process holds. A slot that is not held is never brought back by it.
+   * There may be many: all that this process holds. A slot that is not held is never brought back by it. Whatever a store
+   * keeps for these keys must live on, however many limiters renew other keys in between.
    */
   renew?(leases: readonly Lease[]): readonly LeaseState[] | Promise<readonly LeaseState[]>
 
@@ -63,7 +67,8 @@ export interface SlotStore {
 
   /**
    * Calls `onEnded` with the ids of slots that were evicted or kicked by any process, soon after that, so that their
-   * streams need not wait for the next renewal. Called at most once by each limiter, when it is made. Notices may get
+   * streams need not wait for the next renewal. What this process evicts or kicks itself is told before that call is
+   * answered. The same slot may be told twice. Called at most once by each limiter, when it is made. Notices may get
    * lost, and the promise, if there is one, may reject: `renew` says the same.
    */
   watch?(onEnded: (slotIds: readonly string[], state: 'evicted' | 'kicked') => void): void | Promise<void>
