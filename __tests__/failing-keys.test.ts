@@ -68,7 +68,7 @@ describe('a key that fails by itself', () => {
   })
 
   test('is brought up to date when it answers: what is open is put back, what has closed is released', async () => {
-    const store = failFor('mallory')
+    const store = failFor('mallory', 60_000)
     store.fault = undefined
     const { limit, visit } = await serveLimited({ store })
     const before = await visit('mallory')
@@ -91,7 +91,7 @@ describe('a key that fails by itself', () => {
     await eventually(() => warnings.length > 0)
     await visit('mallory')
     expect(warnings).toEqual([
-      'The slot store failed for some keys: WRONGTYPE at sse:…. ' +
+      'The slot store failed: WRONGTYPE at sse:…. It answers for other keys. ' +
         'Until it is back, this process counts for itself, against the same limit. (policy "sse")',
     ])
   })
@@ -152,7 +152,7 @@ describeWithRedis('on a real Redis', () => {
       const store = new RedisStore({
         sendCommand: (command, ...args) => redis.call(command as string, ...args),
         hashKeys: false,
-        leaseMs: 300,
+        leaseMs: 1500,
       })
       const { limit, visit } = await serveLimited({ store, limit: 2 })
       const users = Array.from({ length: 100 }, (_, i) => `user-${i}`)
@@ -160,7 +160,7 @@ describeWithRedis('on a real Redis', () => {
       const [name] = (await redis.keys('*:mallory')) as [string]
       await redis.set(name, 'something else')
       await visit('mallory')
-      const until = performance.now() + 5 * 300
+      const until = performance.now() + 3 * 1500
       await eventually(async () => {
         const counts = await Promise.all(users.map((user) => store.count(user)))
         expect(counts).toEqual(users.map(() => 1))
@@ -178,7 +178,7 @@ describeWithRedis('on a real Redis', () => {
     const server = await RedisServer.start()
     const redis = new Redis(server.url)
     try {
-      const leaseMs = 300
+      const leaseMs = 1000
       const store = new RedisStore({
         sendCommand: (command, ...args) => redis.call(command as string, ...args),
         leaseMs,
@@ -240,11 +240,16 @@ describeWithRedis('on a cluster', () => {
     const nodes = await startCluster()
     const cluster = new Cluster(nodes.map(({ port }) => ({ host: '127.0.0.1', port })))
     try {
-      const leaseMs = 600
+      const leaseMs = 2400
       const store = new RedisStore({
         sendCommand: (command, ...args) => cluster.call(command as string, ...args),
         leaseMs,
-        commandTimeoutMs: 200,
+        commandTimeoutMs: 400,
+      })
+      // Its own time limit is for a node that hangs, and this machine may be busy.
+      const observer = new RedisStore({
+        sendCommand: (command, ...args) => cluster.call(command as string, ...args),
+        commandTimeoutMs: 20_000,
       })
       const { limit, visit } = await serveLimited({ store, whenStoreDown: 'refuse', limit: 3 })
       /** Opens a stream and tells which node has its slot. */
@@ -266,7 +271,7 @@ describeWithRedis('on a cluster', () => {
       gone.client.close()
       const until = performance.now() + 4 * leaseMs
       await eventually(async () => {
-        expect(await store.count(stays.user)).toBe(2)
+        expect(await observer.count(stays.user)).toBe(2)
         return performance.now() > until
       })
       expect([(await visit(gone.user)).status, (await visit(stays.user)).status]).toEqual([503, 200])
@@ -274,7 +279,7 @@ describeWithRedis('on a cluster', () => {
 
       away.resume()
       await eventually(async () => (await visit(gone.user)).status === 200)
-      expect(await store.count(gone.user)).toBe(1)
+      expect(await observer.count(gone.user)).toBe(1)
     } finally {
       cluster.disconnect()
     }

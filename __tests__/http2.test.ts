@@ -31,6 +31,7 @@ let server: Http2Server | undefined
 let client: ClientHttp2Session | undefined
 
 afterEach(async () => {
+  jest.restoreAllMocks()
   client?.destroy()
   server?.close()
   if (server?.listening) await once(server, 'close')
@@ -110,10 +111,11 @@ test('the end of one stream leaves the other streams of its connection alone', a
 })
 
 test('streams of one connection are counted one by one, and a refusal is an answer like any other', async () => {
-  const { limit } = await serve(never)
+  const { limit, warnings } = await serve(never)
   await open()
   await open()
   const refused = await open()
+  expect(warnings).not.toHaveBeenCalled()
   expect(refused.headers).toMatchObject({ ':status': 429, 'content-type': 'application/problem+json' })
   expect(limit.open).toBe(2)
   client?.destroy()

@@ -6,6 +6,7 @@ import {
   validateHeaderValue,
 } from 'node:http'
 import { badOption, isRefusal, isStreamErrorCode } from './errors.js'
+import { http2StreamOf } from './http2-stream.js'
 
 /** They describe the body that the route was going to send, or how it would have travelled. */
 const OF_ANOTHER_BODY = [
@@ -65,7 +66,8 @@ export function problemJson(...none: readonly never[]) {
     }
     setHeaders(res, { 'Content-Type': 'application/problem+json', 'Content-Length': body.byteLength })
     res.statusCode = status as number
-    res.statusMessage = problem.title
+    // HTTP/2 has no status message, and Node warns of one (RFC 9113 section 8.3.2).
+    if (!http2StreamOf(res)) res.statusMessage = problem.title
     res.end(body)
   }
 }

@@ -44,7 +44,10 @@ export class FailingKeys {
     if (this.#keys.size === 0 || !this.#retry.start()) return
     // The message of a store may name the key, which names the user.
     const message = [...this.#keys].reduce((text, key) => text.replaceAll(key, '…'), sentenceOf(this.#error))
-    warn(`The slot store failed for some keys: ${message} ${this.#consequence}`, 'ERR_STREAM_STORE')
+    warn(
+      `The slot store failed: ${message} It answers for other keys. ${this.#consequence}`,
+      'ERR_STREAM_STORE',
+    )
   }
 
   /** All keys are tried in the ordinary way again, or the whole store is down. */
