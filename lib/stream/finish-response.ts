@@ -8,8 +8,15 @@ export function endUnwrapped(res: ServerResponse): void {
   ;(end as () => void).call(res)
 }
 
-/** Not a hexadecimal number, so every parser of chunks (RFC 9112 section 7.1) stops here with an error. */
-const BROKEN_CHUNK = '!\r\n'
+/**
+ * A chunk (RFC 9112 section 7.1) that no parser accepts, in a way that leaves what came before it intact: a comma is no
+ * extension name, which Node's parser refuses at once; others skip extensions, and fail when the connection closes without the
+ * byte that is announced. A malformed size would cost a reader in Chromium all that arrives in the same read.
+ */
+const BROKEN_CHUNK = '1;,\r\n'
+
+/** Chromium gives a page nothing more of a response that has failed, including what the page has not read by then. */
+const READ_BEFORE_CUT_MS = 50
 
 /**
  * Ends a response, after what was written to it, in a way that a client reads as a failure and not as a clean end.
@@ -21,11 +28,16 @@ export function breakOff(res: ServerResponse): void {
   const stream = http2StreamOf(res)
   if (stream) {
     // The reset overtakes what was not sent yet.
-    stream.write('', () => stream.close(constants.NGHTTP2_INTERNAL_ERROR))
+    stream.write('', () => cutLater(res, () => stream.close(constants.NGHTTP2_INTERNAL_ERROR)))
     return
   }
   const { socket } = res
   if (!socket) return endUnwrapped(res)
   if (res.chunkedEncoding) socket.write(BROKEN_CHUNK)
-  socket.destroySoon()
+  cutLater(res, () => socket.destroySoon())
+}
+
+function cutLater(res: ServerResponse, cut: () => void): void {
+  const timer = setTimeout(cut, READ_BEFORE_CUT_MS)
+  res.once('close', () => clearTimeout(timer))
 }

@@ -1,0 +1,69 @@
+import { mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import express, { type Express, type RequestHandler } from 'express'
+import { readCodeBlocks } from './package-readme.js'
+import { REPO } from './package-tarball.js'
+
+/** Where browsers get the client libraries: what is installed, and no CDN. */
+const VENDOR = {
+  htmx2: 'htmx2/dist',
+  htmx4: 'htmx4/dist',
+  'htmx-ext-sse': 'htmx-ext-sse/dist',
+  turbo: '@hotwired/turbo/dist',
+  datastar: '@starfederation/datastar/dist',
+  'fetch-event-source': '@microsoft/fetch-event-source/lib/esm',
+}
+
+/** What the page leaves to its reader. */
+const LOGIN = `
+export function requireUser(req, res, next) {
+  res.locals.userId = 'alice'
+  next()
+}`
+
+/** The snippets of docs/dialects.md as they stand there, by the file names in their first lines. */
+export const snippets: ReadonlyMap<string, string> = new Map(
+  readCodeBlocks(readFileSync(join(REPO, 'docs/dialects.md'), 'utf8')).map(({ code }) => [
+    /^(?:\/\/|<!--) (\S+\.(?:js|html))/.exec(code)?.[1] ?? code,
+    code,
+  ]),
+)
+
+const folders: string[] = []
+
+afterAll(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
+})
+
+/** The snippets as modules in a folder of their own. */
+export interface Dialects {
+  /** The page's application, with its HTML pages and the client libraries. */
+  app: Express
+  /** A function that a snippet exports. */
+  load<Exported>(file: string, name: string): Exported
+}
+
+/** @param change makes a variant of a snippet's code. */
+export function loadDialects(change: (code: string, file: string) => string = (code) => code): Dialects {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'dialects-')))
+  folders.push(folder)
+  symlinkSync(join(REPO, 'node_modules'), join(folder, 'node_modules'), 'junction')
+  const files = [...snippets].filter(([file]) => file.endsWith('.js'))
+  for (const [file, code] of [...files, ['login.js', LOGIN] as const]) {
+    writeFileSync(join(folder, file), change(code, file))
+  }
+  const load = <Exported>(file: string, name: string): Exported => require(join(folder, file))[name]
+
+  const app = express()
+  for (const [name, path] of Object.entries(VENDOR)) {
+    app.use(`/vendor/${name}`, express.static(join(REPO, 'node_modules', path), { extensions: ['js'] }))
+  }
+  app.get('/:file.html', (req, res) => {
+    const html = snippets.get(`${req.params.file}.html`)
+    res.status(html ? 200 : 404).send(`<!doctype html>${html}`)
+  })
+  app.get('/broken', load<RequestHandler>('broken.js', 'broken'))
+  app.use(load<Express>('app.js', 'app'))
+  return { app, load }
+}
