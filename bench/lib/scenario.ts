@@ -33,6 +33,16 @@ export interface Settings {
 /** For each subject, by its name: a list for each generation, of its figure in each round. */
 export type Samples = Map<string, number[][]>
 
+/** The scenario with some of its subjects, those of these names; with all if none are given. */
+export function only(scenario: Scenario, names: readonly string[] | undefined): Scenario {
+  if (!names) return scenario
+  return {
+    ...scenario,
+    subjects: scenario.subjects.filter(({ name }) => names.includes(name)),
+    comparisons: scenario.comparisons.filter((pair) => pair.every((name) => names.includes(name))),
+  }
+}
+
 export async function runScenario(scenario: Scenario, settings: Settings): Promise<Samples> {
   const samples: Samples = new Map(scenario.subjects.map(({ name }) => [name, []]))
   for (let generation = 0; generation < settings.generations; generation += 1) {

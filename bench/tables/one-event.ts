@@ -1,5 +1,5 @@
 import type { Scenario, Settings } from '../lib/scenario.js'
-import type { Subject } from '../lib/subject.js'
+import { sendingEvents } from './sending-events.js'
 import {
   betterSse,
   expressSse,
@@ -34,19 +34,4 @@ export function oneEvent({ isQuick }: Settings): Scenario[] {
     ],
     ...sendingEvents({ streams, ticks, perTick: 1 }),
   }))
-}
-
-/** A scenario whose streams stay open and whose rounds send so many events to each. */
-export function sendingEvents(load: {
-  streams: number
-  ticks: number
-  perTick: number
-}): Pick<Scenario, 'prepare' | 'measure' | 'finish'> {
-  const { streams, ticks, perTick } = load
-  return {
-    prepare: (subject: Subject) => subject.open(streams),
-    measure: async (subject: Subject) =>
-      (await subject.cpuOf(() => subject.sendEvents(ticks, perTick))) / (streams * ticks * perTick),
-    finish: (subject: Subject) => subject.close(),
-  }
 }

@@ -27,6 +27,7 @@ export function openClose({ isQuick }: Settings): Scenario[] {
         [guardEvents.name, hono.name],
         [bareExpress.name, nodeHttp.name],
       ],
+      prepare: (subject) => subject.openAndLeave(isQuick ? 300 : 2_000),
       measure: async (subject) => (await subject.cpuOf(() => subject.openAndLeave(times))) / times,
       // With no stream open: it looks whether each that was left has also gone.
       finish: (subject) => subject.close(),
