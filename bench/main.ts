@@ -26,7 +26,7 @@ const TABLES: Record<string, (settings: Settings) => Scenario[]> = {
   'many-open': manyOpen,
 }
 
-const USAGE = `npm run bench -- [--quick] [--only "streamEvents,better-sse"] [table ...]
+const USAGE = `npm run bench -- [--quick] [--rounds 15] [--only "streamEvents,better-sse"] [table ...]
 Tables: ${Object.keys(TABLES).join(', ')}; all of them unless named.
 npm run bench -- svg draws docs/bench-streams.svg.`
 
@@ -35,6 +35,7 @@ async function main(): Promise<void> {
     allowPositionals: true,
     options: {
       quick: { type: 'boolean', default: false },
+      rounds: { type: 'string' },
       only: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -44,7 +45,8 @@ async function main(): Promise<void> {
 
   const settings: Settings = values.quick
     ? { generations: 1, rounds: 8, warmUp: 3, isQuick: true }
-    : { generations: 3, rounds: 20, warmUp: 5, isQuick: false }
+    : { generations: 3, rounds: 15, warmUp: 4, isQuick: false }
+  if (values.rounds) settings.rounds = Number(values.rounds)
   checkOneCopy()
   console.log(headingOf(settings))
   for (const name of positionals.length > 0 ? positionals : Object.keys(TABLES)) {

@@ -4,7 +4,7 @@ export interface BenchEvent {
   data: BenchData
 }
 
-export interface BenchData {
+interface BenchData {
   index: number
   text: string
 }

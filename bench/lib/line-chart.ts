@@ -1,4 +1,4 @@
-export interface ChartLine {
+interface ChartLine {
   name: string
   /** One for each place on the x axis. */
   values: readonly number[]

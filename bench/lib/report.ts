@@ -3,7 +3,7 @@ import type { Samples, Scenario, Settings } from './scenario.js'
 import { type Quartiles, quartilesOf, ratiosOf } from './statistics.js'
 
 /** Two subjects of a scenario, compared. */
-export interface Comparison {
+interface Comparison {
   ours: string
   theirs: string
   ratio: Quartiles
@@ -26,7 +26,7 @@ export function compare(samples: Samples, ours: string, theirs: string): Compari
 }
 
 /** The median of all rounds of a subject. */
-export function figureOf(samples: Samples, name: string): number {
+function figureOf(samples: Samples, name: string): number {
   return quartilesOf(samplesOf(samples, name).flat()).median
 }
 

@@ -16,7 +16,7 @@ export function idleHeap({ isQuick }: Settings): Scenario[] {
         [guardPush.name, betterSse.name],
         [guardEvents.name, bareExpress.name],
       ],
-      rounds: isQuick ? 1 : 2,
+      rounds: 1,
       warmUp: 0,
       // What is made once, such as compiled code, is no stream's.
       prepare: (subject) => subject.openAndLeave(1_000),

@@ -17,7 +17,9 @@ export function keepAlive({ isQuick }: Settings): Scenario[] {
         [guardEvents.name, betterSse.name],
         [guardPush.name, betterSse.name],
       ],
-      measure: (subject) => cpuPerComment(subject, streams, isQuick ? 5 : 15),
+      rounds: isQuick ? 5 : 10,
+      warmUp: 2,
+      measure: (subject) => cpuPerComment(subject, streams, isQuick ? 5 : 10),
     },
   ]
 }

@@ -10,7 +10,7 @@ const options = { keepAliveMs: 3_600_000 }
 export function manyOpen({ isQuick }: Settings): Scenario[] {
   const many = possibleStreams(isQuick ? 2_000 : 10_000)
   const few = 100
-  const times = isQuick ? 100 : 300
+  const times = isQuick ? 100 : 200
   const names = [`with ${many} open`, `with ${few} open`] as const
   const openBefore = new Map<string, number>([
     [names[0], many],

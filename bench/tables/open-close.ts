@@ -12,7 +12,7 @@ import {
 
 /** A stream opens and the client leaves as soon as the head is there. */
 export function openClose({ isQuick }: Settings): Scenario[] {
-  const times = isQuick ? 100 : 300
+  const times = isQuick ? 100 : 150
   return [
     {
       title: 'open and close',
@@ -27,7 +27,7 @@ export function openClose({ isQuick }: Settings): Scenario[] {
         [guardEvents.name, hono.name],
         [bareExpress.name, nodeHttp.name],
       ],
-      prepare: (subject) => subject.openAndLeave(isQuick ? 300 : 2_000),
+      prepare: (subject) => subject.openAndLeave(isQuick ? 300 : 1_000),
       measure: async (subject) => (await subject.cpuOf(() => subject.openAndLeave(times))) / times,
       // With no stream open: it looks whether each that was left has also gone.
       finish: (subject) => subject.close(),
