@@ -26,7 +26,7 @@ const TABLES: Record<string, (settings: Settings) => Scenario[]> = {
   'many-open': manyOpen,
 }
 
-const USAGE = `npm run bench -- [--quick] [--rounds 15] [--only "streamEvents,better-sse"] [table ...]
+const USAGE = `npm run bench -- [--quick] [--rounds 15] [--only "streamEvents,better-sse"] [--cpu-prof folder] [table ...]
 Tables: ${Object.keys(TABLES).join(', ')}; all of them unless named.
 npm run bench -- svg draws docs/bench-streams.svg.`
 
@@ -37,6 +37,7 @@ async function main(): Promise<void> {
       quick: { type: 'boolean', default: false },
       rounds: { type: 'string' },
       only: { type: 'string' },
+      'cpu-prof': { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
@@ -46,6 +47,7 @@ async function main(): Promise<void> {
   const settings: Settings = values.quick
     ? { generations: 1, rounds: 8, warmUp: 3, isQuick: true }
     : { generations: 3, rounds: 15, warmUp: 4, isQuick: false }
+  if (values['cpu-prof']) settings.profileDir = values['cpu-prof']
   if (values.rounds) settings.rounds = Number(values.rounds)
   checkOneCopy()
   console.log(headingOf(settings))

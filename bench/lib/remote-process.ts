@@ -37,9 +37,9 @@ export class RemoteProcess<T extends Methods> {
   readonly #calls = new Map<number, PromiseWithResolvers>()
   #lastId = 0
 
-  constructor(file: URL, args: string[]) {
+  constructor(file: URL, args: string[], nodeOptions: string[] = []) {
     this.#name = args[0] ?? file.pathname
-    this.#child = fork(file, args, { serialization: 'json' })
+    this.#child = fork(file, args, { execArgv: [...process.execArgv, ...nodeOptions] })
     this.#child.on('message', ({ id, value, error }: Answer) => {
       const call = this.#calls.get(id)
       this.#calls.delete(id)
@@ -61,11 +61,14 @@ export class RemoteProcess<T extends Methods> {
     })
   }
 
+  /** The process ends by itself, so that a profile is written, but at the latest after 10 s. */
   async stop(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
     const exit = once(this.#child, 'exit')
-    this.#child.kill('SIGKILL')
+    this.#child.disconnect()
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), 10_000)
     await exit
+    clearTimeout(timer)
   }
 }
 

@@ -28,6 +28,8 @@ export interface Settings {
   warmUp: number
   /** Few streams and short rounds, while one works on the benchmark. */
   isQuick: boolean
+  /** Where the servers leave CPU profiles. Profiling has a cost of its own, so the figures are then none. */
+  profileDir?: string
 }
 
 /** For each subject, by its name: a list for each generation, of its figure in each round. */
@@ -56,7 +58,7 @@ async function runGeneration(scenario: Scenario, settings: Settings): Promise<Ma
   const reader = startReader()
   const subjects: Subject[] = []
   try {
-    for (const config of scenario.subjects) subjects.push(await startSubject(config, reader))
+    for (const config of scenario.subjects) subjects.push(await startSubject(config, reader, settings))
     for (const subject of subjects) await scenario.prepare?.(subject)
     const figures = new Map<string, number[]>(subjects.map(({ name }) => [name, []]))
     for (let round = -warmUp; round < rounds; round += 1) {
@@ -72,8 +74,12 @@ async function runGeneration(scenario: Scenario, settings: Settings): Promise<Ma
   }
 }
 
-async function startSubject(config: SubjectConfig, reader: ReaderProcess): Promise<Subject> {
-  return named(config.name, Subject.start(config, reader))
+async function startSubject(
+  config: SubjectConfig,
+  reader: ReaderProcess,
+  { profileDir }: Settings,
+): Promise<Subject> {
+  return named(config.name, Subject.start(config, reader, profileDir))
 }
 
 /** An error says whose it is. */

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ReaderMethods } from './reader-process.js'
 import { RemoteProcess } from './remote-process.js'
@@ -38,9 +39,13 @@ export class Subject {
     this.#target = target
   }
 
-  static async start({ name, module, options = {} }: SubjectConfig, reader: ReaderProcess): Promise<Subject> {
+  /** @param profileDir where the server is to leave a CPU profile of its life, for Chromium's developer tools. */
+  static async start(config: SubjectConfig, reader: ReaderProcess, profileDir?: string): Promise<Subject> {
+    const { name, module, options = {} } = config
     const file = new URL('./server-process.ts', import.meta.url)
-    const server = new RemoteProcess<ServerMethods>(file, [module, JSON.stringify(options)])
+    const args = [module, JSON.stringify(options)]
+    const nodeOptions = profileDir ? ['--cpu-prof', `--cpu-prof-dir=${resolve(profileDir, name)}`] : []
+    const server = new RemoteProcess<ServerMethods>(file, args, nodeOptions)
     return new Subject(name, server, reader, await server.call('describe'))
   }
 
