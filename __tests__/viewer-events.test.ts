@@ -3,8 +3,8 @@ import { type } from 'arktype'
 import { asText, defineEvents, type EventRules, type ViewerEvent, type ViewerEvents } from 'express-sse-guard'
 import * as v from 'valibot'
 import { z } from 'zod'
-import { type FrameResult, frameEvent } from '../lib/stream/frame-event.js'
-import { rulesOf } from '../lib/stream/viewer-events.js'
+import { type FrameResult, frameEvent } from '../lib/events/frame-event.js'
+import { rulesOf } from '../lib/events/viewer-events.js'
 
 /** The frame of one event, or why there is none. */
 const flat = (result: FrameResult) => (result.ok ? result.frame : result.reason)

@@ -1,6 +1,6 @@
+import type { SlotStore } from '../store/slot-store.js'
 import { inBatches } from './in-batches.js'
 import type { SlotLease } from './slot-lease.js'
-import type { SlotStore } from './slot-store.js'
 
 /** What a release needs of a lease. Not the lease itself, which would hold on to the response. */
 export type ClosedSlot = Pick<SlotLease, 'key' | 'slotId' | 'stored'>

@@ -1,4 +1,4 @@
-import { warn } from '../warn.js'
+import { warn } from '../warnings.js'
 import { RetryTimer } from './retry-timer.js'
 import { sentenceOf } from './store-health.js'
 

@@ -1,8 +1,8 @@
-import type { StreamEnd } from '../stream-end.js'
+import type { StreamEnd } from '../endings.js'
+import type { SlotStore } from '../store/slot-store.js'
+import { checkGrant, checkLeaseStates } from '../store/validate-store-result.js'
 import { inBatches } from './in-batches.js'
 import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
-import type { SlotStore } from './slot-store.js'
-import { checkGrant, checkLeaseStates } from './store-answers.js'
 
 /** Three tries within a lease, so that a renewal may be late or fail once without a slot being lost. */
 const RENEWALS_PER_LEASE = 3

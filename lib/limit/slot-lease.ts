@@ -1,4 +1,4 @@
-import type { StreamEnd } from '../stream-end.js'
+import type { StreamEnd } from '../endings.js'
 
 /**
  * What the store knows of a lease, as far as this process can tell:

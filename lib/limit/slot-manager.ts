@@ -1,13 +1,13 @@
+import { isPromise } from '../checks.js'
+import type { StreamEnd } from '../endings.js'
 import { badOption, streamError } from '../errors.js'
-import { isPromise } from '../is-promise.js'
-import type { StreamEnd } from '../stream-end.js'
+import { MemoryStore } from '../store/memory-store.js'
+import type { Grant, SlotStore } from '../store/slot-store.js'
+import { checkGrant } from '../store/validate-store-result.js'
 import { CloseWaiters } from './close-waiters.js'
 import { type ClosedSlot, DeferredReleases } from './deferred-releases.js'
 import { LeaseRenewal } from './lease-renewal.js'
-import { MemoryStore } from './memory-store.js'
 import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
-import type { Grant, SlotStore } from './slot-store.js'
-import { checkGrant } from './store-answers.js'
 import { StoreAvailability } from './store-availability.js'
 
 /** What happens to new streams while the store is away. See `StreamLimitOptions.whenStoreDown`. */

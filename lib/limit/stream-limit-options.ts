@@ -1,11 +1,10 @@
 import type { Request, Response } from 'express'
+import { isLimit, isTimerMs } from '../checks.js'
 import { badOption, type StreamError } from '../errors.js'
-import { isLimit } from '../is-limit.js'
-import { isTimerMs } from '../is-timer-ms.js'
 import { checkOptionNames } from '../option-names.js'
-import { MemoryStore } from './memory-store.js'
+import { MemoryStore } from '../store/memory-store.js'
+import type { SlotStore } from '../store/slot-store.js'
 import type { WhenStoreDown } from './slot-manager.js'
-import type { SlotStore } from './slot-store.js'
 
 /**
  * A function of the request, answering at once or later. Typed as a method is, so that one may take a more exact

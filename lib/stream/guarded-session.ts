@@ -1,11 +1,11 @@
 import { type IterateOptions, Session, type StreamOptions } from 'better-sse'
-import { isPromise } from '../is-promise.js'
+import { isPromise } from '../checks.js'
+import { type FrameResult, frameEvent } from '../events/frame-event.js'
 import { callSafely, createFailureWarning } from './call-safely.js'
-import { EventPump } from './event-pump.js'
 import { toFetchRequest, toFetchResponse } from './fetch-view.js'
-import { type FrameResult, frameEvent } from './frame-event.js'
-import { GATE, type Gate } from './gate.js'
-import type { StreamSource } from './stream-source.js'
+import { EventPump } from './pump.js'
+import { GATE, type Gate } from './session-context.js'
+import type { StreamSource } from './source.js'
 
 /** What better-sse's session is given besides its connection. */
 export interface GuardedSessionOptions<State> {

@@ -1,14 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { DefaultSessionState, Session } from 'better-sse'
+import { isLimit, isTimerMs } from '../checks.js'
 import { badOption } from '../errors.js'
-import { isLimit } from '../is-limit.js'
-import { isTimerMs } from '../is-timer-ms.js'
+import { rulesOf, type ViewerEvents } from '../events/viewer-events.js'
 import { checkOptionNames } from '../option-names.js'
-import { GuardedConnection } from './connection.js'
-import { checkOnWithhold, noWhitelist, type OnWithhold } from './gate.js'
+import { GuardedConnection } from '../wire/connection.js'
+import { checkStreamable, checkStreamHeaders, type StreamHeaders } from '../wire/head.js'
 import { GuardedSession } from './guarded-session.js'
-import { checkStreamable, checkStreamHeaders, type StreamHeaders } from './stream-head.js'
-import { rulesOf, type ViewerEvents } from './viewer-events.js'
+import { checkOnWithhold, noWhitelist, type OnWithhold } from './session-context.js'
 
 /** Options of {@link openSession}. `retry`, `keepAlive`, `headers`, `state` and `trustClientEventId` are better-sse's. */
 export interface OpenSessionOptions<State = DefaultSessionState> {

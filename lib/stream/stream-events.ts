@@ -1,9 +1,9 @@
 import type { Session } from 'better-sse'
 import { badOption } from '../errors.js'
 import { checkOptionNames } from '../option-names.js'
-import { EventPump, type StreamResult } from './event-pump.js'
-import { checkOnWithhold, gateOf, type OnWithhold } from './gate.js'
-import { discardSource, type StreamEvent, type StreamSource } from './stream-source.js'
+import { EventPump, type StreamResult } from './pump.js'
+import { checkOnWithhold, gateOf, type OnWithhold } from './session-context.js'
+import { discardSource, type StreamEvent, type StreamSource } from './source.js'
 
 /** Options of {@link streamEvents}. */
 export interface StreamEventsOptions {

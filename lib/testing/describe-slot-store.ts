@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { badOption } from '../errors.js'
-import type { SlotStore } from '../limit/slot-store.js'
+import type { SlotStore } from '../store/slot-store.js'
 import { type Chapter, SLOT_STORE_CONTRACT, type Trial } from './slot-store-contract.js'
 
 /** How often a test is tried whose attempts were spoilt by a slow machine. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { setImmediate } from 'node:timers/promises'
-import { isTimerMs } from '../is-timer-ms.js'
-import type { AcquireOptions, Lease, LeaseState, SlotStore } from '../limit/slot-store.js'
+import { isTimerMs } from '../checks.js'
+import type { AcquireOptions, Lease, LeaseState, SlotStore } from '../store/slot-store.js'
 
 /** One store on trial. */
 export interface Trial {

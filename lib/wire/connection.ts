@@ -1,15 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Connection } from 'better-sse'
+import { onStreamEnd, type StreamEnd, streamEndOf } from '../endings.js'
 import { messageOf, streamError } from '../errors.js'
 import { http2StreamOf } from '../http2-stream.js'
 import { destroyResponse, isResponseOver, onResponseClose } from '../response-close.js'
-import { onStreamEnd, type StreamEnd, streamEndOf } from '../stream-end.js'
-import { warn } from '../warn.js'
+import { warn } from '../warnings.js'
 import { breakOff, endUnwrapped } from './finish-response.js'
-import { Outbox } from './outbox.js'
+import { type StreamHeaders, writeStreamHead } from './head.js'
 import { createRequestView, NO_QUERY } from './request-view.js'
-import { StallWatch } from './stall-watch.js'
-import { type StreamHeaders, writeStreamHead } from './stream-head.js'
+import { StallWatch } from './stall-detector.js'
+import { Outbox } from './write-buffer.js'
 
 /**
  * Why a connection is over: the client left, the application ended the response, the client stopped reading, or the

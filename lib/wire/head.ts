@@ -1,8 +1,8 @@
 import { type IncomingMessage, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import { Connection } from 'better-sse'
+import { isPlainObject } from '../checks.js'
 import { badOption, streamError } from '../errors.js'
 import { http2StreamOf } from '../http2-stream.js'
-import { isPlainObject } from '../is-plain-object.js'
 
 type HeaderValue = string | readonly string[] | undefined
 

@@ -1,5 +1,5 @@
-import { warn } from '../warn.js'
-import type { SlotStore } from './slot-store.js'
+import type { SlotStore } from '../store/slot-store.js'
+import { warn } from '../warnings.js'
 
 const SEEN = Symbol.for('express-sse-guard.misuse')
 

@@ -1,7 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { isPlainObject, isPromise } from '../checks.js'
 import { badOption } from '../errors.js'
-import { isPlainObject } from '../is-plain-object.js'
-import { isPromise } from '../is-promise.js'
 
 /** A rule for JSON: what it keeps of a payload is written as one line of JSON. */
 export type JsonRule = StandardSchemaV1 | readonly string[] | true

@@ -1,5 +1,5 @@
+import { isTimerMs } from '../checks.js'
 import { badOption } from '../errors.js'
-import { isTimerMs } from '../is-timer-ms.js'
 
 /** Sends one command, as it is, through a client to one Redis, or through one that routes by itself (ioredis). */
 export type SendCommand = (...command: string[]) => PromiseLike<unknown>

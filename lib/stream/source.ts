@@ -1,5 +1,5 @@
+import { isPromise } from '../checks.js'
 import { badOption } from '../errors.js'
-import { isPromise } from '../is-promise.js'
 
 /**
  * One event as the application gives it: at least one of the four. What is an object with none of them (a payload that was

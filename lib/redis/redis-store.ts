@@ -1,16 +1,16 @@
 import { inspect } from 'node:util'
+import { isPromise } from '../checks.js'
 import { messageOf } from '../errors.js'
-import { isPromise } from '../is-promise.js'
-import { warn } from '../warn.js'
+import type { AcquireOptions, Grant, Lease, LeaseState, SlotStore } from '../store/slot-store.js'
+import { warn } from '../warnings.js'
 import { CommandTimeouts } from './command-timeouts.js'
 import { ACQUIRE, COUNT, KICK, RELEASE, RENEW, type RedisScript } from './redis-scripts.js'
-import { createSlotNames, type SlotNames } from './redis-slot-names.js'
 import {
   type RedisStoreOptions,
   resolveRedisStoreOptions,
   type SendCommandCluster,
 } from './redis-store-options.js'
-import type { AcquireOptions, Grant, Lease, LeaseState, SlotStore } from './slot-store.js'
+import { createSlotNames, type SlotNames } from './slot-names.js'
 
 /** Leases in one batch: enough to share the cost of a round trip, few enough not to hold Redis up (1 to 3 ms). */
 const BATCH = 256

@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { isPromise } from '../checks.js'
 import { badOption, streamError } from '../errors.js'
-import { isPromise } from '../is-promise.js'
-import type { GuardedConnection } from './connection.js'
-import type { WithholdReason } from './frame-event.js'
-import type { CompiledRules } from './viewer-events.js'
+import type { WithholdReason } from '../events/frame-event.js'
+import type { CompiledRules } from '../events/viewer-events.js'
+import type { GuardedConnection } from '../wire/connection.js'
 
 /**
  * Called for each withheld event with the event as the application gave it, and why. For the server's log: the

@@ -5,8 +5,8 @@ import {
   validateHeaderName,
   validateHeaderValue,
 } from 'node:http'
-import { badOption, isRefusal, isStreamErrorCode } from './errors.js'
-import { http2StreamOf } from './http2-stream.js'
+import { badOption, isRefusal, isStreamErrorCode } from '../errors.js'
+import { http2StreamOf } from '../http2-stream.js'
 
 /** They describe the body that the route was going to send, or how it would have travelled. */
 const OF_ANOTHER_BODY = [

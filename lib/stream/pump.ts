@@ -1,15 +1,15 @@
 import { AsyncResource } from 'node:async_hooks'
+import { isPromise } from '../checks.js'
 import { messageOf, streamError } from '../errors.js'
-import { isPromise } from '../is-promise.js'
+import { type FrameResult, frameEvent, type WithholdReason } from '../events/frame-event.js'
 import { reportAbandonedSource } from '../response-slots.js'
 import { addSharedListener } from '../shared-listener.js'
-import { warn } from '../warn.js'
+import { warn } from '../warnings.js'
+import type { ConnectionEnd } from '../wire/connection.js'
 import { callSafely, createFailureWarning } from './call-safely.js'
-import type { ConnectionEnd } from './connection.js'
-import { type FrameResult, frameEvent, type WithholdReason } from './frame-event.js'
-import type { Gate, OnWithhold } from './gate.js'
-import { discardSource, type RunningSource, type StreamSource, startSource } from './stream-source.js'
-import { isTurnOver, laterTurn } from './turns.js'
+import type { Gate, OnWithhold } from './session-context.js'
+import { discardSource, type RunningSource, type StreamSource, startSource } from './source.js'
+import { isTurnOver, laterTurn } from './time-slice.js'
 
 /**
  * The longest that every client can wait (the largest 32-bit timer, 24.8 days): an event stream has no word for

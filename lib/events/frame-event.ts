@@ -1,6 +1,5 @@
 import { types } from 'node:util'
-import { isPromise } from '../is-promise.js'
-import { isTimerMs } from '../is-timer-ms.js'
+import { isPromise, isTimerMs } from '../checks.js'
 import type { CompiledRule, RuleResult } from './event-rule.js'
 import type { CompiledRules } from './viewer-events.js'
 
