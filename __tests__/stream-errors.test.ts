@@ -120,7 +120,7 @@ describe('onError', () => {
     expect(onError).not.toHaveBeenCalled()
   })
 
-  test('whose schema never answers does not outlive its client', async () => {
+  test('whose schema never answers does not extend_ttl its client', async () => {
     const { url, outcome } = await stream({ onError: () => ({ event: 'hanging', data: {} }) })
     const client = await open(url)
     await client.until(() => client.text === FIRST)

@@ -5,27 +5,27 @@ import { destroyResponse } from './response-close.js'
  * Why a stream was ended from outside: its slot went to somebody else (`'evicted'`), or somebody ended all streams of
  * its user (`'kicked'`).
  */
-export type StreamEnd = 'evicted' | 'kicked'
+export type EndReason = 'evicted' | 'kicked'
 
 /** Under this key a response keeps its reason and who listens. `Symbol.for`, as the package may be loaded twice. */
-const STREAM_END = Symbol.for('express-sse-guard.streamEnd')
+const ENDING = Symbol.for('express-sse-guard.streamEnd')
 
 interface Ending {
-  reason?: StreamEnd
+  reason?: EndReason
   listener?: () => void
 }
 
 function endingOf(res: ServerResponse): Ending {
-  const marked = res as { [STREAM_END]?: Ending }
-  marked[STREAM_END] ??= {}
-  return marked[STREAM_END]
+  const marked = res as { [ENDING]?: Ending }
+  marked[ENDING] ??= {}
+  return marked[ENDING]
 }
 
 /**
  * Ends the stream on a response: here the limiter, which knows why, meets the session, which knows how. A response
  * that no session has taken (yet) is destroyed, since its slot is gone. The first reason stays.
  */
-export function endStream(res: ServerResponse, reason: StreamEnd): void {
+export function terminate(res: ServerResponse, reason: EndReason): void {
   const ending = endingOf(res)
   if (ending.reason) return
   ending.reason = reason
@@ -39,11 +39,11 @@ export function endStream(res: ServerResponse, reason: StreamEnd): void {
 }
 
 /** Why the stream on a response was ended from outside, if it was. */
-export function streamEndOf(res: ServerResponse): StreamEnd | undefined {
+export function endReasonOf(res: ServerResponse): EndReason | undefined {
   return endingOf(res).reason
 }
 
 /** Calls `listener` instead of destroying the response when its stream is to end. */
-export function onStreamEnd(res: ServerResponse, listener: () => void): void {
+export function onTerminate(res: ServerResponse, listener: () => void): void {
   endingOf(res).listener = listener
 }

@@ -1,4 +1,4 @@
-import { badOption, quote } from './errors.js'
+import { badOption, inspectValue } from './errors.js'
 
 /**
  * Throws for an option that does not exist, and names the one that was probably meant: a misspelt option has no effect,
@@ -22,7 +22,7 @@ export function checkOptionNames<Options>(
     if (Object.hasOwn(known, name)) continue
     const meant = Object.hasOwn(otherNames, name) ? otherNames[name] : nearest(name, names)
     const advice = meant === undefined ? '' : ` did you mean ${meant}?`
-    const message = `${where} has no option ${quote(name)};${advice} Its options are ${names.join(', ')}.`
+    const message = `${where} has no option ${inspectValue(name)};${advice} Its options are ${names.join(', ')}.`
     throw Object.assign(new TypeError(message), { code: 'ERR_STREAM_BAD_OPTION' })
   }
 }

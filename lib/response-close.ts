@@ -9,7 +9,7 @@ import { addSharedListener } from './shared-listener.js'
  * Ask it after every await and in the tick in which a listener is attached: 'close' is not repeated for those
  * who come late. `res.socket` is no help: it is null for a pipelined response still waiting for its turn.
  */
-export function isResponseOver(req: IncomingMessage, res: ServerResponse): boolean {
+export function isResponseClosed(req: IncomingMessage, res: ServerResponse): boolean {
   const stream = http2StreamOf(res)
   if (stream) return res.writableEnded || stream.destroyed || stream.closed
   return res.closed || res.destroyed || res.writableEnded || req.socket.destroyed

@@ -3,7 +3,7 @@ import { inBatches } from './in-batches.js'
 import type { SlotLease } from './slot-lease.js'
 
 /** What a release needs of a lease. Not the lease itself, which would hold on to the response. */
-export type ClosedSlot = Pick<SlotLease, 'key' | 'slotId' | 'stored'>
+export type ClosedSlot = Pick<SlotLease, 'key' | 'slotId' | 'remote'>
 
 /** A slot that is to be released when the store answers again. */
 interface DeferredRelease extends ClosedSlot {
@@ -27,9 +27,9 @@ export class DeferredReleases {
     this.#store = store
   }
 
-  add({ key, slotId, stored }: ClosedSlot): void {
-    const expiresAt = stored === 'yes' ? performance.now() + (this.#store.leaseMs ?? Infinity) : Infinity
-    this.#slots.set(slotId, { key, slotId, stored, expiresAt })
+  add({ key, slotId, remote }: ClosedSlot): void {
+    const expiresAt = remote === 'held' ? performance.now() + (this.#store.leaseMs ?? Infinity) : Infinity
+    this.#slots.set(slotId, { key, slotId, remote, expiresAt })
   }
 
   delete(slotId: string): void {

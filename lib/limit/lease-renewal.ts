@@ -1,8 +1,8 @@
-import type { StreamEnd } from '../endings.js'
+import type { EndReason } from '../endings.js'
 import type { SlotStore } from '../store/slot-store.js'
-import { checkGrant, checkLeaseStates } from '../store/validate-store-result.js'
+import { validateGrant, validateLeaseStates } from '../store/validate-store-result.js'
 import { inBatches } from './in-batches.js'
-import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
+import { isMissing, mayBeHeld, type SlotLease } from './slot-lease.js'
 
 /** Three tries within a lease, so that a renewal may be late or fail once without a slot being lost. */
 const RENEWALS_PER_LEASE = 3
@@ -11,7 +11,7 @@ export interface LeaseRenewalEvents {
   /** Whether a key has failed by itself. It is not renewed with the others, and has `runKey`. */
   isFailing(key: string): boolean
   /** The slot of a lease is gone for good. */
-  onEnd(lease: SlotLease, reason: StreamEnd): void
+  onEnd(lease: SlotLease, reason: EndReason): void
   /** The store has failed for one key. */
   onKeyFailure(key: string, error: unknown): void
   /** A command for many keys has failed: whether the whole store is down, or only some of them failed. */
@@ -58,7 +58,7 @@ export class LeaseRenewal {
   }
 
   stop(): void {
-    this.#markIfOverdue()
+    this.#markIfRenewedLate()
     clearInterval(this.#timer)
     this.#timer = undefined
   }
@@ -70,7 +70,7 @@ export class LeaseRenewal {
    * @returns a promise of its end, or undefined if nothing is overdue.
    */
   renewIfOverdue(): Promise<void> | undefined {
-    if (this.#markIfOverdue()) {
+    if (this.#markIfRenewedLate()) {
       // A renewal that was on its way before cannot know what happened meanwhile.
       this.#overdueRun = Promise.resolve(this.#running)
         .then(() => this.runNow())
@@ -104,12 +104,12 @@ export class LeaseRenewal {
       this.#events.onKeyFailure(key, error)
     }
     try {
-      await this.#renew([...byKey.values()].flat().filter(mayBeStored))
+      await this.#renew([...byKey.values()].flat().filter(mayBeHeld))
     } catch (error) {
       if (await this.#events.isStoreDown(error)) throw error
       // Which key it was is not known, so each is asked for by itself.
       await inBatches([...byKey], async ([key, leases]) => {
-        await this.#renew(leases.filter(mayBeStored)).catch((failure) => fail(key, failure))
+        await this.#renew(leases.filter(mayBeHeld)).catch((failure) => fail(key, failure))
       })
     }
     await inBatches([...byKey], async ([key, leases]) => {
@@ -122,16 +122,16 @@ export class LeaseRenewal {
   /** As {@link run}, for a key that has failed. Rejects if it still fails. */
   async runKey(key: string): Promise<void> {
     const leases = [...this.#held.values()].filter((lease) => lease.key === key)
-    await this.#renew(leases.filter(mayBeStored))
+    await this.#renew(leases.filter(mayBeHeld))
     await this.#reacquire(leases)
   }
 
-  #markIfOverdue(): boolean {
+  #markIfRenewedLate(): boolean {
     const now = performance.now()
     if (!this.#timer || now - this.#tickedAt <= this.#leaseMs) return false
     this.#tickedAt = now
     this.#overdueSince = now
-    for (const lease of this.#held.values()) lease.isOverdue = true
+    for (const lease of this.#held.values()) lease.isRenewedLate = true
     return true
   }
 
@@ -140,18 +140,18 @@ export class LeaseRenewal {
     const askedAt = performance.now()
     // Of each lease only what the contract says: a store may copy or send it, and ours holds on to the response.
     const asked = leases.map(({ key, slotId }) => ({ key, slotId }))
-    const states = checkLeaseStates(await this.#store.renew(asked), leases.length)
+    const states = validateLeaseStates(await this.#store.renew(asked), leases.length)
     for (const [index, lease] of leases.entries()) {
       const state = states[index]
       // Its stream may have closed meanwhile, or a notice may have ended it.
-      if (lease.stored === 'ended' || !this.#held.has(lease.slotId)) continue
+      if (lease.remote === 'revoked' || !this.#held.has(lease.slotId)) continue
       if (state === 'renewed') {
-        lease.stored = 'yes'
-        if (askedAt >= this.#overdueSince) lease.isOverdue = false
+        lease.remote = 'held'
+        if (askedAt >= this.#overdueSince) lease.isRenewedLate = false
       } else if (state === 'evicted' || state === 'kicked') {
         this.#events.onEnd(lease, state)
       } else {
-        lease.stored = 'no'
+        lease.remote = 'missing'
       }
     }
   }
@@ -164,12 +164,14 @@ export class LeaseRenewal {
   async #reacquireOne(lease: SlotLease): Promise<void> {
     const { key, slotId, limit } = lease
     if (!this.#held.has(slotId) || !isMissing(lease)) return
-    lease.stored = 'maybe'
-    const { granted } = checkGrant(await this.#store.acquire(key, slotId, lease.isOverdue ? limit : Infinity))
+    lease.remote = 'unknown'
+    const { granted } = validateGrant(
+      await this.#store.acquire(key, slotId, lease.isRenewedLate ? limit : Infinity),
+    )
     // Its stream closed meanwhile, and the release may have overtaken the acquire.
     if (!this.#held.has(slotId)) return this.#store.release(key, slotId)
-    lease.isOverdue = false
-    if (granted) lease.stored = 'yes'
+    lease.isRenewedLate = false
+    if (granted) lease.remote = 'held'
     else this.#events.onEnd(lease, 'evicted')
   }
 }

@@ -1,13 +1,13 @@
 import { isPromise } from '../checks.js'
-import type { StreamEnd } from '../endings.js'
+import type { EndReason } from '../endings.js'
 import { badOption, streamError } from '../errors.js'
 import { MemoryStore } from '../store/memory-store.js'
 import type { Grant, SlotStore } from '../store/slot-store.js'
-import { checkGrant } from '../store/validate-store-result.js'
+import { validateGrant } from '../store/validate-store-result.js'
 import { CloseWaiters } from './close-waiters.js'
 import { type ClosedSlot, DeferredReleases } from './deferred-releases.js'
 import { LeaseRenewal } from './lease-renewal.js'
-import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
+import { isMissing, mayBeHeld, type SlotLease } from './slot-lease.js'
 import { StoreAvailability } from './store-availability.js'
 
 /** What happens to new streams while the store is away. See `StreamLimitOptions.whenStoreDown`. */
@@ -84,7 +84,7 @@ export class SlotManager {
     if (!this.#held.delete(lease.slotId)) return
     if (this.#held.size === 0) this.#renewal.stop()
     this.#releaseLocally(lease)
-    if (mayBeStored(lease)) this.#releaseInStore(lease)
+    if (mayBeHeld(lease)) this.#releaseInStore(lease)
   }
 
   /** Whether the whole store is down. A key that fails alone is not counted. */
@@ -149,9 +149,9 @@ export class SlotManager {
     const askedAt = performance.now()
     try {
       const answer = this.#store.acquire(key, slotId, limit)
-      if (!isPromise(answer)) return this.#commitGrant(lease, checkGrant(answer), askedAt)
+      if (!isPromise(answer)) return this.#commitGrant(lease, validateGrant(answer), askedAt)
       return Promise.resolve(answer)
-        .then(checkGrant)
+        .then(validateGrant)
         .then(
           (grant) => this.#commitGrant(lease, grant, askedAt),
           (error) => this.#acquireAfterStoreError(lease, error),
@@ -164,7 +164,7 @@ export class SlotManager {
   /** The store has answered. */
   #commitGrant(lease: SlotLease, grant: Grant, askedAt: number): Grant {
     if (!grant.granted) return grant
-    lease.stored = 'yes'
+    lease.remote = 'held'
     const { granted, held } = this.#register(lease, lease.limit)
     if (!granted) {
       // Others were let in meanwhile by a store that knew less than this process.
@@ -172,16 +172,16 @@ export class SlotManager {
       return { granted, held }
     }
     // The process was suspended while the answer lay in the socket: the slot may be somebody else's by now.
-    lease.isOverdue = performance.now() - askedAt > (this.#store.leaseMs ?? Infinity)
+    lease.isRenewedLate = performance.now() - askedAt > (this.#store.leaseMs ?? Infinity)
     // With fewer slots than are held in this process alone, it has lost some.
-    if ((lease.isOverdue || grant.held < held) && !this.#availability.isDown) this.#renewal.runNow()
+    if ((lease.isRenewedLate || grant.held < held) && !this.#availability.isDown) this.#renewal.runNow()
     return grant
   }
 
   /** The store has failed, and whether it has taken the slot is unknown. */
   #acquireAfterStoreError(lease: SlotLease, error: unknown): Grant {
     this.#availability.failKey(lease.key, error)
-    lease.stored = 'maybe'
+    lease.remote = 'unknown'
     this.#deferred.add(lease)
     const grant = this.#acquireLocally(lease, error)
     if (grant.granted) this.#deferred.delete(lease.slotId)
@@ -220,10 +220,10 @@ export class SlotManager {
   }
 
   /** Its slot is gone, and free for another stream, while its own may still be closing. */
-  #end(lease: SlotLease, reason: StreamEnd): void {
+  #end(lease: SlotLease, reason: EndReason): void {
     // The store may tell twice: in this process at once, and by a notice that goes to all.
-    if (lease.stored === 'ended') return
-    lease.stored = 'ended'
+    if (lease.remote === 'revoked') return
+    lease.remote = 'revoked'
     this.#releaseLocally(lease)
     lease.end(reason)
   }

@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Request, Response } from 'express'
 import { isLimit, isPromise } from '../checks.js'
-import { endStream } from '../endings.js'
-import { isRefusal, quote, streamError } from '../errors.js'
-import { isResponseOver } from '../response-close.js'
+import { terminate } from '../endings.js'
+import { inspectValue, isRefusal, streamError } from '../errors.js'
+import { isResponseClosed } from '../response-close.js'
 import { addSlotOwner } from '../response-slots.js'
 import { AbandonedSources } from './abandoned-sources.js'
 import { Reservation } from './reservation.js'
@@ -74,7 +74,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
         const found = keyGenerator(req, res)
         const key = checkKey(isPromise(found) ? await found : found)
         if (isFull()) await waitForPendingClose(() => !isFull())
-        if (isResponseOver(req, res)) return
+        if (isResponseClosed(req, res)) return
         if (isFull()) throw capacityReached(identifier)
         const reservation = new Reservation(req, res)
         try {
@@ -82,7 +82,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
           if (reservation.isCancelled) return
           checkAbandoned(key, cap)
-          const lease = new SlotLease(key, nextSlotId(), cap, (reason) => endStream(res, reason))
+          const lease = new SlotLease(key, nextSlotId(), cap, (reason) => terminate(res, reason))
           const answer = manager.acquire(lease, () => reservation.isCancelled)
           const grant = isPromise(answer) ? await answer : answer
           // From here to `commit` in one tick, so that nothing changes in between.
@@ -109,7 +109,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     if (!error) return next()
     if (!isRefusal(error)) return next(error)
     // Nobody is left to be refused.
-    if (isResponseOver(req, res)) return
+    if (isResponseClosed(req, res)) return
     return handler ? handler(req, res, next, error) : next(error)
   }
 
@@ -178,7 +178,7 @@ function checkLimit(limit: unknown): number {
   if (isLimit(limit)) return limit
   throw streamError(
     'ERR_STREAM_BAD_LIMIT',
-    `limit() returned ${quote(limit)}; return an integer >= 0 or Infinity`,
+    `limit() returned ${inspectValue(limit)}; return an integer >= 0 or Infinity`,
   )
 }
 
@@ -188,5 +188,5 @@ function checkLimit(limit: unknown): number {
  */
 function toError(thrown: unknown): object {
   if (typeof thrown === 'object' && thrown !== null) return thrown
-  return new Error(`A function given to streamLimit threw ${quote(thrown)}; throw an Error instead`)
+  return new Error(`A function given to streamLimit threw ${inspectValue(thrown)}; throw an Error instead`)
 }

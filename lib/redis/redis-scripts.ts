@@ -28,11 +28,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 const BOTH = `${NOW}
 local EVICTED, KICKED = 'e\\n', 'k\\n'
 
-local function outlive(key, ms)
+local function extend_ttl(key, ms)
   if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
 
-local function forget_expired(slots, history)
+local function remove_expired(slots, history)
   local expired = redis.call('ZRANGEBYSCORE', slots, '-inf', now)
   for _, id in ipairs(expired) do
     redis.call('ZREM', slots, id)
@@ -42,15 +42,15 @@ end
 `
 
 /** Ends slots, and leaves tombstones that a renewal will find for two leases. */
-const BURY = `
-local function bury(slots, history, ids, mark, lease, channel)
+const END_SLOTS = `
+local function end_slots(slots, history, ids, mark, lease, channel)
   redis.call('ZREMRANGEBYSCORE', history, -now, 0)
   for _, id in ipairs(ids) do
     redis.call('ZREM', slots, id)
     redis.call('ZREM', history, id)
     redis.call('ZADD', history, -(now + 2 * lease), mark .. id)
   end
-  outlive(history, 3 * lease)
+  extend_ttl(history, 3 * lease)
   if channel ~= '' then redis.call('PUBLISH', channel, mark .. table.concat(ids, '\\n')) end
 end
 `
@@ -62,11 +62,11 @@ end
  * KEYS: slots, history. ARGV: id, limit, lease, '1' to evict the oldest if full, channel for notices or ''.
  * Returns granted (0 or 1), how many are held, and the ids that were evicted.
  */
-export const ACQUIRE = script(`${BOTH}${BURY}
+export const ACQUIRE = script(`${BOTH}${END_SLOTS}
 local slots, history = KEYS[1], KEYS[2]
 local id, limit, lease, evict, channel = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', ARGV[5]
 
-forget_expired(slots, history)
+remove_expired(slots, history)
 local held = redis.call('ZCARD', slots)
 if redis.call('ZSCORE', slots, id) then return {1, held} end
 if held >= limit and not (evict and limit > 0) then return {0, held} end
@@ -80,13 +80,13 @@ if held >= limit then
     return since[a] < since[b]
   end)
   for i = 1, held - limit + 1 do evicted[i] = ids[i] end
-  bury(slots, history, evicted, EVICTED, lease, channel)
+  end_slots(slots, history, evicted, EVICTED, lease, channel)
 end
 
 redis.call('ZADD', slots, now + lease, id)
 redis.call('ZADD', history, now, id)
-outlive(slots, 3 * lease)
-outlive(history, 3 * lease)
+extend_ttl(slots, 3 * lease)
+extend_ttl(history, 3 * lease)
 local reply = {1, held - #evicted + 1}
 for _, other in ipairs(evicted) do reply[#reply + 1] = other end
 return reply
@@ -125,7 +125,7 @@ local function renew(slots, history, ids)
   end
   if #extended > 0 then redis.call('ZADD', slots, unpack(extended)) end
   if tidy then
-    forget_expired(slots, history)
+    remove_expired(slots, history)
     redis.call('ZREMRANGEBYSCORE', history, -now, 0)
   end
   redis.call('PEXPIRE', slots, 3 * lease)
@@ -172,10 +172,10 @@ return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
  *
  * KEYS: slots, history. ARGV: lease, channel for notices or ''. Returns the ids that were ended.
  */
-export const KICK = script(`${BOTH}${BURY}
+export const KICK = script(`${BOTH}${END_SLOTS}
 local slots, history = KEYS[1], KEYS[2]
-forget_expired(slots, history)
+remove_expired(slots, history)
 local ids = redis.call('ZRANGE', slots, 0, -1)
-if #ids > 0 then bury(slots, history, ids, KICKED, tonumber(ARGV[1]), ARGV[2]) end
+if #ids > 0 then end_slots(slots, history, ids, KICKED, tonumber(ARGV[1]), ARGV[2]) end
 return ids
 `)

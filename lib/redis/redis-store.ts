@@ -72,8 +72,8 @@ export class RedisStore implements SlotStore {
     const evicted = rest.map(String)
     this.#notify(evicted, 'evicted')
     return {
-      granted: numberOf(granted) === 1,
-      held: numberOf(held),
+      granted: parseInteger(granted) === 1,
+      held: parseInteger(held),
       ...(evicted.length > 0 && { evicted }),
     }
   }
@@ -84,7 +84,7 @@ export class RedisStore implements SlotStore {
   }
 
   async count(key: string): Promise<number> {
-    return numberOf(await this.#run(COUNT, [this.#namesOf(key).slots], []))
+    return parseInteger(await this.#run(COUNT, [this.#namesOf(key).slots], []))
   }
 
   async renew(leases: readonly Lease[]): Promise<readonly LeaseState[]> {
@@ -201,22 +201,22 @@ function isUnknownScript(error: unknown): boolean {
 
 function listOf(reply: unknown): readonly unknown[] {
   if (Array.isArray(reply)) return reply
-  throw strangeReply(reply)
+  throw unexpectedReply(reply)
 }
 
-function numberOf(reply: unknown): number {
+function parseInteger(reply: unknown): number {
   const number = Number(reply)
-  if (reply === null || reply === '' || Number.isNaN(number)) throw strangeReply(reply)
+  if (reply === null || reply === '' || Number.isNaN(number)) throw unexpectedReply(reply)
   return number
 }
 
 function stateOf(character: string | undefined): LeaseState {
   const state = STATE_OF[character ?? '']
   if (state) return state
-  throw strangeReply(character)
+  throw unexpectedReply(character)
 }
 
-function strangeReply(reply: unknown): TypeError {
+function unexpectedReply(reply: unknown): TypeError {
   return new TypeError(
     `sendCommand resolved with ${inspect(reply, { depth: 0 })}; let it return what the client's own call returns`,
   )

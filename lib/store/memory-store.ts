@@ -3,7 +3,7 @@ import type { Grant, SlotStore } from './slot-store.js'
 /**
  * Slots in this process's memory: the default store, exact for an application that runs as one process.
  *
- * It answers synchronously and needs no expiry, because its slots cannot outlive the streams they stand for.
+ * It answers synchronously and needs no expiry, because its slots cannot extend_ttl the streams they stand for.
  * A key without slots takes no memory.
  */
 export class MemoryStore implements SlotStore {

@@ -4,7 +4,7 @@ import { type FrameResult, frameEvent } from '../events/frame-event.js'
 import { callSafely, createFailureWarning } from './call-safely.js'
 import { toFetchRequest, toFetchResponse } from './fetch-view.js'
 import { EventPump } from './pump.js'
-import { GATE, type Gate } from './session-context.js'
+import { SESSION_CONTEXT, type SessionContext } from './session-context.js'
 import type { StreamSource } from './source.js'
 
 /** What better-sse's session is given besides its connection. */
@@ -19,23 +19,23 @@ export interface GuardedSessionOptions<State> {
  * `stream` and `iterate` write raw text, which the connection refuses; the latter two are replaced.
  */
 export class GuardedSession<State> extends Session<State> {
-  readonly [GATE]: Gate
+  readonly [SESSION_CONTEXT]: SessionContext
   /** Made when first asked for, as few sessions are asked and a Request costs more than a session. */
   #request: Request | undefined
   #response: Response | undefined
   readonly #warnOfListener = createFailureWarning("A listener to a session's 'push'")
   readonly #warnOfOnWithhold = createFailureWarning('onWithhold')
 
-  constructor(gate: Gate, options: GuardedSessionOptions<State>) {
+  constructor(gate: SessionContext, options: GuardedSessionOptions<State>) {
     // The connection writes `retry` itself, as one line.
     super(gate.connection, { ...options, retry: null })
-    this[GATE] = gate
+    this[SESSION_CONTEXT] = gate
   }
 
   /** The request as a fetch Request: method, headers, absolute URL, and a signal that aborts when the response closes. */
   override getRequest = (): Request => {
     if (!this.#request) {
-      const { req, res, connection } = this[GATE]
+      const { req, res, connection } = this[SESSION_CONTEXT]
       const controller = new AbortController()
       connection.onOver(() => controller.abort())
       this.#request = toFetchRequest(req, res, controller.signal)
@@ -45,7 +45,7 @@ export class GuardedSession<State> extends Session<State> {
 
   /** The status and the headers of the response as a fetch Response, without a body. */
   override getResponse = (): Response => {
-    this.#response ??= toFetchResponse(this[GATE].res)
+    this.#response ??= toFetchResponse(this[SESSION_CONTEXT].res)
     return this.#response
   }
 
@@ -61,7 +61,7 @@ export class GuardedSession<State> extends Session<State> {
    * @param eventId written only if given. (A better-sse Channel makes one up for each broadcast that has none.)
    */
   override push = (data: unknown, eventName = 'message', eventId?: string): this => {
-    const { connection, rules, onWithhold } = this[GATE]
+    const { connection, rules, onWithhold } = this[SESSION_CONTEXT]
     if (!connection.writable) return this
     const item = { event: eventName, data, id: eventId }
     const framing = frameEvent(rules, item)
@@ -98,7 +98,7 @@ export class GuardedSession<State> extends Session<State> {
   }
 
   #pump(source: StreamSource<unknown>, toEvent: (item: unknown) => unknown) {
-    const gate = this[GATE]
+    const gate = this[SESSION_CONTEXT]
     const { onWithhold } = gate
     return EventPump.run(gate, source, {
       end: false,

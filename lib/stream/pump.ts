@@ -7,9 +7,9 @@ import { addSharedListener } from '../shared-listener.js'
 import { warn } from '../warnings.js'
 import type { ConnectionEnd } from '../wire/connection.js'
 import { callSafely, createFailureWarning } from './call-safely.js'
-import type { Gate, OnWithhold } from './session-context.js'
-import { discardSource, type RunningSource, type StreamSource, startSource } from './source.js'
-import { isTurnOver, laterTurn } from './time-slice.js'
+import type { OnWithhold, SessionContext } from './session-context.js'
+import { cancelSource, type RunningSource, type StreamSource, startSource } from './source.js'
+import { isSliceUsed, yieldToEventLoop } from './time-slice.js'
 
 /**
  * The longest that every client can wait (the largest 32-bit timer, 24.8 days): an event stream has no word for
@@ -54,7 +54,7 @@ export interface PumpOptions {
  * of the application's code, it asks whether the stream has stopped meanwhile; what arrives then is dropped.
  */
 export class EventPump {
-  readonly #gate: Gate
+  readonly #gate: SessionContext
   readonly #options: PumpOptions
   readonly #controller = new AbortController()
   readonly #forget: (() => void)[] = []
@@ -72,7 +72,7 @@ export class EventPump {
   #withheld = 0
 
   private constructor(
-    gate: Gate,
+    gate: SessionContext,
     options: PumpOptions,
     resolve: (result: StreamResult) => void,
     reject: (error: unknown) => void,
@@ -84,7 +84,11 @@ export class EventPump {
   }
 
   /** Pumps a source until the end. */
-  static run(gate: Gate, source: StreamSource<unknown>, options: PumpOptions): Promise<StreamResult> {
+  static run(
+    gate: SessionContext,
+    source: StreamSource<unknown>,
+    options: PumpOptions,
+  ): Promise<StreamResult> {
     return new Promise((resolve, reject) => new EventPump(gate, options, resolve, reject).#start(source))
   }
 
@@ -92,7 +96,7 @@ export class EventPump {
     const { connection } = this.#gate
     const { signal } = this.#options
     if (connection.endedBy || signal?.aborted) {
-      reportAbandonedSource(this.#gate.res, [discardSource(source)].filter(isPromise))
+      reportAbandonedSource(this.#gate.res, [cancelSource(source)].filter(isPromise))
       return connection.endedBy ? this.#stopOver() : this.#stopAborted()
     }
     this.#forget.push(connection.onEnd(() => this.#stopOver()))
@@ -107,7 +111,7 @@ export class EventPump {
     const running = startSource(source, this.#controller)
     this.#source = running
     if (this.#stopped) this.#abandonSource()
-    let hasFilledTurn = false
+    let hasFilledWrite = false
     while (!this.#stopped) {
       if (connection.endedBy) return this.#stopOver()
       if (connection.needsDrain) {
@@ -115,9 +119,9 @@ export class EventPump {
         continue
       }
       // Also after a drain, which a fast reader's socket reports before the event loop had its turn.
-      if (hasFilledTurn || isTurnOver()) {
-        await laterTurn()
-        hasFilledTurn = false
+      if (hasFilledWrite || isSliceUsed()) {
+        await yieldToEventLoop()
+        hasFilledWrite = false
         continue
       }
       this.#isPulling = true
@@ -125,17 +129,17 @@ export class EventPump {
       this.#isPulling = false
       if (this.#stopped) {
         // It ended the stream itself, and could not be returned while it was running.
-        this.#discardSource(next)
-        return dropUnheard(next)
+        this.#cancelSource(next)
+        return ignoreRejection(next)
       }
       const step = isPromise(next) ? await this.#sourceArrival(next) : next
-      if (this.#stopped) return dropUnheard(step)
+      if (this.#stopped) return ignoreRejection(step)
       if (typeof step !== 'object' || step === null) {
         throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
       }
       const { done, value } = step as IteratorResult<unknown>
       if (done) {
-        dropUnheard(step)
+        ignoreRejection(step)
         return this.#finish()
       }
       const item = isPromise(value) ? await this.#sourceArrival(value) : value
@@ -151,7 +155,7 @@ export class EventPump {
         if (this.#options.strict) throw withheldInStrict(event, result.reason)
       } else if (connection.writable) {
         const { text, id, isEvent } = result.frame
-        hasFilledTurn = connection.writeFrame(text)
+        hasFilledWrite = connection.writeFrame(text)
         if (isEvent) this.#sent += 1
         if (id !== undefined) this.#options.onId(id)
       }
@@ -238,12 +242,12 @@ export class EventPump {
   #abandonSource(): void {
     this.#context.runInAsyncScope(() => {
       this.#controller.abort()
-      if (!this.#isPulling) this.#discardSource(this.#outstanding)
+      if (!this.#isPulling) this.#cancelSource(this.#outstanding)
     })
   }
 
   /** @param outstanding what the last call into the source has answered, if that has not settled yet. */
-  #discardSource(outstanding: unknown): void {
+  #cancelSource(outstanding: unknown): void {
     const source = this.#source
     this.#source = undefined
     if (!source) return
@@ -303,16 +307,16 @@ interface Waiter {
 function settleLater(waiter: Waiter, value: PromiseLike<unknown>): void {
   // Through a promise of our own: somebody else's may call back at once, twice or not in order.
   Promise.resolve(value).then(
-    (arrived) => (waiter.resolve ? waiter.resolve(arrived) : dropUnheard(arrived)),
+    (arrived) => (waiter.resolve ? waiter.resolve(arrived) : ignoreRejection(arrived)),
     (error) => waiter.reject?.(error),
   )
 }
 
 /** What a source gives after the end is nobody's, and neither is its rejection. */
-function dropUnheard(step: unknown): void {
+function ignoreRejection(step: unknown): void {
   try {
     const promise = isPromise(step) ? step : (step as { value?: unknown } | null | undefined)?.value
-    if (isPromise(promise)) promise.then(dropUnheard, () => {})
+    if (isPromise(promise)) promise.then(ignoreRejection, () => {})
   } catch {
     // It cannot be read.
   }

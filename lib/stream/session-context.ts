@@ -22,7 +22,7 @@ export function checkOnWithhold(where: string, onWithhold: unknown): void {
 }
 
 /** What stands between a session and the wire. */
-export interface Gate {
+export interface SessionContext {
   readonly req: IncomingMessage
   readonly res: ServerResponse
   readonly connection: GuardedConnection
@@ -31,11 +31,11 @@ export interface Gate {
 }
 
 /** Where a session keeps its gate. `Symbol.for`, as the package may be loaded twice. */
-export const GATE = Symbol.for('express-sse-guard.gate')
+export const SESSION_CONTEXT = Symbol.for('express-sse-guard.gate')
 
 /** @throws ERR_STREAM_NO_WHITELIST for a session that `openSession` did not make. */
-export function gateOf(session: unknown): Gate {
-  const gate = (session as { [GATE]?: Gate } | null | undefined)?.[GATE]
+export function sessionContextOf(session: unknown): SessionContext {
+  const gate = (session as { [SESSION_CONTEXT]?: SessionContext } | null | undefined)?.[SESSION_CONTEXT]
   if (gate) return gate
   if (isPromise(session)) {
     throw noWhitelist(

@@ -71,7 +71,7 @@ export function startSource(source: StreamSource<unknown>, controller: AbortCont
   if (iterator && typeof items === 'object') {
     const isStream = isReadable(items)
     const closable = isStream ? items : iterator
-    return { iterator, discard: () => ({ cancelled: discardSource(closable), canSettle: !isStream }) }
+    return { iterator, discard: () => ({ cancelled: cancelSource(closable), canSettle: !isStream }) }
   }
   throw badOption(
     'streamEvents: the source',
@@ -86,7 +86,7 @@ export function startSource(source: StreamSource<unknown>, controller: AbortCont
  *
  * @returns what it answered: a promise, if it takes time to let go.
  */
-export function discardSource(source: unknown): unknown {
+export function cancelSource(source: unknown): unknown {
   if (typeof source !== 'object' || source === null) return undefined
   try {
     // Nothing else is destroyed or cancelled: what has other viewers (a bus) may have methods of these names too.

@@ -2,8 +2,8 @@ import type { Session } from 'better-sse'
 import { badOption } from '../errors.js'
 import { checkOptionNames } from '../option-names.js'
 import { EventPump, type StreamResult } from './pump.js'
-import { checkOnWithhold, gateOf, type OnWithhold } from './session-context.js'
-import { discardSource, type StreamEvent, type StreamSource } from './source.js'
+import { checkOnWithhold, type OnWithhold, sessionContextOf } from './session-context.js'
+import { cancelSource, type StreamEvent, type StreamSource } from './source.js'
 
 /** Options of {@link streamEvents}. */
 export interface StreamEventsOptions {
@@ -61,11 +61,11 @@ export async function streamEvents<State>(
   source: StreamSource,
   options: StreamEventsOptions = {},
 ): Promise<StreamResult> {
-  const gate = gateOf(session)
+  const gate = sessionContextOf(session)
   try {
     checkStreamEventsOptions(options)
   } catch (error) {
-    discardSource(source)
+    cancelSource(source)
     gate.connection.end()
     throw error
   }

@@ -1,14 +1,14 @@
 /** How long events may be taken from sources, over all streams, before the event loop gets its turn. */
-const TURN_MS = 10
+const SLICE_MS = 10
 
 /** When the first stream took an event since the event loop last had its turn; undefined if none did. */
-let turnBeganAt: number | undefined
+let sliceBeganAt: number | undefined
 let waiting: (() => void)[] = []
 
 /** Whether the streams of this process have used up their time in this turn of the event loop. */
-export function isTurnOver(): boolean {
-  if (turnBeganAt !== undefined) return performance.now() - turnBeganAt >= TURN_MS
-  beginTurn()
+export function isSliceUsed(): boolean {
+  if (sliceBeganAt !== undefined) return performance.now() - sliceBeganAt >= SLICE_MS
+  beginSlice()
   return false
 }
 
@@ -16,20 +16,20 @@ export function isTurnOver(): boolean {
  * Resolves in a later turn. Those who wait share one turn's time, first come, first served; those for whom none is left
  * come first in the turn after.
  */
-export function laterTurn(): Promise<void> {
-  if (turnBeganAt === undefined) beginTurn()
+export function yieldToEventLoop(): Promise<void> {
+  if (sliceBeganAt === undefined) beginSlice()
   return new Promise((resolve) => waiting.push(resolve))
 }
 
-function beginTurn(): void {
-  turnBeganAt = performance.now()
-  setImmediate(nextTurn)
+function beginSlice(): void {
+  sliceBeganAt = performance.now()
+  setImmediate(nextSlice)
 }
 
-async function nextTurn(): Promise<void> {
-  turnBeganAt = undefined
+async function nextSlice(): Promise<void> {
+  sliceBeganAt = undefined
   if (waiting.length === 0) return
-  beginTurn()
+  beginSlice()
   const queue = waiting
   waiting = []
   let resumed = 0
@@ -38,6 +38,6 @@ async function nextTurn(): Promise<void> {
     queue[resumed++]?.()
     // It runs before this goes on, and takes its share.
     await undefined
-  } while (resumed < queue.length && !isTurnOver())
+  } while (resumed < queue.length && !isSliceUsed())
   waiting = [...queue.slice(resumed), ...waiting]
 }

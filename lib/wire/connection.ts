@@ -1,21 +1,21 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Connection } from 'better-sse'
-import { onStreamEnd, type StreamEnd, streamEndOf } from '../endings.js'
+import { type EndReason, endReasonOf, onTerminate } from '../endings.js'
 import { messageOf, streamError } from '../errors.js'
 import { http2StreamOf } from '../http2-stream.js'
-import { destroyResponse, isResponseOver, onResponseClose } from '../response-close.js'
+import { destroyResponse, isResponseClosed, onResponseClose } from '../response-close.js'
 import { warn } from '../warnings.js'
 import { breakOff, endUnwrapped } from './finish-response.js'
 import { type StreamHeaders, writeStreamHead } from './head.js'
 import { createRequestView, NO_QUERY } from './request-view.js'
-import { StallWatch } from './stall-detector.js'
-import { Outbox } from './write-buffer.js'
+import { StallDetector } from './stall-detector.js'
+import { WriteBuffer } from './write-buffer.js'
 
 /**
  * Why a connection is over: the client left, the application ended the response, the client stopped reading, or the
  * limiter ended the stream.
  */
-export type ConnectionEnd = 'client' | 'aborted' | 'stalled' | StreamEnd
+export type ConnectionEnd = 'client' | 'aborted' | 'stalled' | EndReason
 
 export interface ConnectionOptions {
   headers: StreamHeaders
@@ -45,8 +45,8 @@ export class GuardedConnection extends Connection {
   readonly #res: ServerResponse
   readonly #retry: number | null
   readonly #maxPushedBytes: number
-  readonly #stallWatch: StallWatch
-  readonly #outbox: Outbox
+  readonly #stallWatch: StallDetector
+  readonly #outbox: WriteBuffer
   readonly #endListeners = new Set<() => void>()
   readonly #overListeners = new Set<() => void>()
   #onAbort: (() => void) | undefined
@@ -68,12 +68,12 @@ export class GuardedConnection extends Connection {
     this.#res = res
     this.#retry = options.retry
     this.#maxPushedBytes = options.maxPushedBytes
-    this.#outbox = new Outbox(res, {
+    this.#outbox = new WriteBuffer(res, {
       isWritable: () => this.writable,
       onWrite: () => this.#stallWatch.arm(),
       onError: (error) => this.#failWrite(error),
     })
-    this.#stallWatch = new StallWatch(
+    this.#stallWatch = new StallDetector(
       res,
       options.stallTimeoutMs,
       () => this.#cut(),
@@ -86,7 +86,7 @@ export class GuardedConnection extends Connection {
     }) as unknown as Request
     this.response = { status: 200 } as Response
 
-    if (isResponseOver(req, res)) {
+    if (isResponseClosed(req, res)) {
       this.#endedBy = this.#findReason()
       return
     }
@@ -102,12 +102,12 @@ export class GuardedConnection extends Connection {
       this.#handedOver = isHandedOver(req, res)
     })
     onResponseClose(req, res, () => this.#close())
-    onStreamEnd(res, () => this.end())
+    onTerminate(res, () => this.end())
   }
 
   /** Whether a write would still reach the wire. */
   get writable(): boolean {
-    return this.#endedBy === undefined && !this.#ended && !isResponseOver(this.#req, this.#res)
+    return this.#endedBy === undefined && !this.#ended && !isResponseClosed(this.#req, this.#res)
   }
 
   /** Why nothing can be written any more; undefined while something can. */
@@ -146,7 +146,7 @@ export class GuardedConnection extends Connection {
         'An EventBuffer cannot be checked against the whitelist; use session.push or streamEvents instead of batch',
       )
     }
-    if (this.#outbox.bytesBehind > this.#maxPushedBytes) return
+    if (this.#outbox.backlogBytes > this.#maxPushedBytes) return
     for (const line of lines) this.#outbox.put(`${line}\n`)
   }
 
@@ -192,7 +192,7 @@ export class GuardedConnection extends Connection {
    */
   pushFrame(text: string): boolean {
     if (!this.writable) return false
-    if (this.#outbox.bytesBehind > this.#maxPushedBytes) {
+    if (this.#outbox.backlogBytes > this.#maxPushedBytes) {
       this.#cut()
       return false
     }
@@ -205,7 +205,7 @@ export class GuardedConnection extends Connection {
     return this.#outbox.needsDrain
   }
 
-  /** See {@link Outbox.drain}. */
+  /** See {@link WriteBuffer.drain}. */
   drain(): Promise<void> {
     return this.#outbox.drain()
   }
@@ -255,7 +255,7 @@ export class GuardedConnection extends Connection {
   #writeLast(text: string): boolean {
     if (!this.writable) return false
     if (text) this.#outbox.put(text)
-    this.#outbox.flushForEnd()
+    this.#outbox.flushNow()
     // A write that failed has ended it.
     if (!this.writable) return false
     this.#ended = true
@@ -270,7 +270,7 @@ export class GuardedConnection extends Connection {
     const res = this.#res
     const end = res.end as (...args: unknown[]) => ServerResponse
     res.end = (...args: unknown[]) => {
-      this.#outbox.flushForEnd()
+      this.#outbox.flushNow()
       const wasEnded = this.#ended
       this.#ended = true
       try {
@@ -312,7 +312,7 @@ export class GuardedConnection extends Connection {
 
   #findReason(): ConnectionEnd {
     const isLeft = !this.#handedOver && hasClientLeft(this.#req, this.#res)
-    return streamEndOf(this.#res) ?? (isLeft ? 'client' : 'aborted')
+    return endReasonOf(this.#res) ?? (isLeft ? 'client' : 'aborted')
   }
 
   #tellOver(): void {

@@ -12,7 +12,7 @@ const LOOKS = 4
  * nothing for 13 s and is healthy. It counts looks instead of reading a clock, so that a process that was
  * paused does not cut everybody when it wakes. While nothing is waiting there is no timer.
  */
-export class StallWatch {
+export class StallDetector {
   #timer: NodeJS.Timeout | undefined
   #accepted = -1
   #looksWithoutProgress = 0

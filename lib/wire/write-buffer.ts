@@ -1,8 +1,8 @@
 import type { ServerResponse } from 'node:http'
 import { http2StreamOf } from '../http2-stream.js'
 
-/** What happens around the writes of an {@link Outbox}. */
-export interface OutboxEvents {
+/** What happens around the writes of an {@link WriteBuffer}. */
+export interface WriteBufferEvents {
   /** Asked before each write; text that nobody can get any more is thrown away. */
   isWritable(): boolean
   /** Told after each write. */
@@ -17,9 +17,9 @@ export interface OutboxEvents {
  * A response that is pipelined behind another keeps its text here until its turn: Node stops reading from a client
  * for whom it holds too much, and then does not see it leave.
  */
-export class Outbox {
+export class WriteBuffer {
   readonly #res: ServerResponse
-  readonly #events: OutboxEvents
+  readonly #events: WriteBufferEvents
   #drainListeners: (() => void)[] = []
   #text = ''
   #bytes = 0
@@ -32,7 +32,7 @@ export class Outbox {
   /** How many bytes were given to the response so far. */
   #bytesWritten = 0
 
-  constructor(res: ServerResponse, events: OutboxEvents) {
+  constructor(res: ServerResponse, events: WriteBufferEvents) {
     this.#res = res
     this.#events = events
     if (this.#isQueued) res.once('socket', this.#drained)
@@ -56,7 +56,7 @@ export class Outbox {
    * How many bytes earlier ticks have left for the client to read, without the largest write among them: one large
    * event, or a snapshot that was pushed at once, does not put a reader behind.
    */
-  get bytesBehind(): number {
+  get backlogBytes(): number {
     return Math.max(0, this.#res.writableLength - this.#largestWrite) + this.#earlierBytes
   }
 
@@ -77,11 +77,11 @@ export class Outbox {
 
   /** Writes now what would otherwise be written at the end of the tick. */
   flush(): void {
-    if (!this.#isQueued) this.flushForEnd()
+    if (!this.#isQueued) this.flushNow()
   }
 
   /** As {@link flush}, also before this response has its turn: it is going to end, and no more will come. */
-  flushForEnd(): void {
+  flushNow(): void {
     const text = this.#text
     const bytes = this.#bytes
     this.clear()
