@@ -2,48 +2,60 @@ import type { ServerResponse } from 'node:http'
 import { destroyResponse } from './response-close.js'
 
 /**
- * Why a stream was ended from outside: its slot went to somebody else (`'evicted'`), or somebody ended all streams of
- * its user (`'kicked'`).
+ * The endings that come from the server, and whether the client is to come back: `'retryable'` it is, `'terminal'` it is not.
  */
-export type EndReason = 'evicted' | 'kicked'
+const ENDINGS = {
+  /** The socket accepted no byte for `stallTimeoutMs`. */
+  stalled: 'retryable',
+  /** The slot went to another stream of the same user. */
+  evicted: 'terminal',
+  /** All streams of the user were ended. */
+  kicked: 'terminal',
+} as const satisfies Record<string, 'retryable' | 'terminal'>
 
-/** Under this key a response keeps its reason and who listens. `Symbol.for`, as the package may be loaded twice. */
-const ENDING = Symbol.for('express-sse-guard.streamEnd')
+/** Why a stream was ended by the server. */
+export type EndReason = keyof typeof ENDINGS
 
-interface Ending {
-  reason?: EndReason
-  listener?: () => void
+/** Whether the client is not to come back. */
+export function isTerminal(reason: EndReason): boolean {
+  return ENDINGS[reason] === 'terminal'
 }
 
-function endingOf(res: ServerResponse): Ending {
-  const marked = res as { [ENDING]?: Ending }
-  marked[ENDING] ??= {}
-  return marked[ENDING]
+/** Under this key a response keeps its {@link Termination}. `Symbol.for`, as the package may be loaded twice. */
+const TERMINATION = Symbol.for('express-sse-guard.termination')
+
+interface Termination {
+  /** Set once: the first reason stays. */
+  reason?: EndReason
+  /** The session's, once it is open. */
+  listener?: (reason: EndReason) => void
+}
+
+function terminationOf(res: ServerResponse): Termination {
+  const marked = res as { [TERMINATION]?: Termination }
+  marked[TERMINATION] ??= {}
+  return marked[TERMINATION]
 }
 
 /**
- * Ends the stream on a response: here the limiter, which knows why, meets the session, which knows how. A response
- * that no session has taken (yet) is destroyed, since its slot is gone. The first reason stays.
+ * Ends the stream on a response from outside: here the limiter, which knows why, meets the session, which knows how. A
+ * response that no session has taken is destroyed, since its slot is gone. Twice it does nothing.
  */
 export function terminate(res: ServerResponse, reason: EndReason): void {
-  const ending = endingOf(res)
-  if (ending.reason) return
-  ending.reason = reason
-  if (ending.listener) {
-    try {
-      ending.listener()
-    } catch {
-      // Middleware that wraps `res.end` threw. The response has ended all the same, and nobody is left to tell.
-    }
-  } else destroyResponse(res.req, res)
+  const termination = terminationOf(res)
+  if (termination.reason) return
+  termination.reason = reason
+  if (!termination.listener) return destroyResponse(res.req, res)
+  try {
+    termination.listener(reason)
+  } catch {
+    // Middleware that wraps `res.end` threw. The response has ended all the same, and nobody is left to tell.
+  }
 }
 
-/** Why the stream on a response was ended from outside, if it was. */
-export function endReasonOf(res: ServerResponse): EndReason | undefined {
-  return endingOf(res).reason
-}
-
-/** Calls `listener` instead of destroying the response when its stream is to end. */
-export function onTerminate(res: ServerResponse, listener: () => void): void {
-  endingOf(res).listener = listener
+/** Calls `listener` instead of destroying the response when its stream is terminated; at once if it has been. */
+export function onTerminate(res: ServerResponse, listener: (reason: EndReason) => void): void {
+  const termination = terminationOf(res)
+  termination.listener = listener
+  if (termination.reason) listener(termination.reason)
 }

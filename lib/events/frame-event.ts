@@ -17,8 +17,10 @@ import type { CompiledRules } from './viewer-events.js'
 export type WithholdReason = 'unlisted' | 'invalid' | 'unserialisable' | 'bad-id' | 'unchecked'
 
 /** One event as it stands on the wire. */
-interface Frame {
+export interface Frame {
   readonly text: string
+  /** How long the text is as UTF-8. */
+  readonly bytes: number
   /** The id that a client will send back, if the event has one. */
   readonly id: string | undefined
   /** False for a `retry` alone, which no client dispatches. */
@@ -72,7 +74,7 @@ function withheld(reason: WithholdReason): FrameResult {
 
 /** A line of its own without a blank line behind it: some parsers dispatch an empty event at every blank line. */
 function retryAlone(retry: number): FrameResult {
-  return { ok: true, frame: { text: `retry: ${retry}\n`, id: undefined, isEvent: false } }
+  return frameOf(`retry: ${retry}\n`, undefined, false)
 }
 
 /** The longest id that fits into a request header next to others: node:http refuses 16 KB of headers with 431. */
@@ -109,8 +111,11 @@ function write({ name, id, retry }: Fields, { isText }: CompiledRule, result: Ru
   const eventLine = name === 'message' ? '' : `event: ${name}\n`
   const idLine = id === undefined ? '' : `id: ${id}\n`
   const retryLine = retry === undefined ? '' : `retry: ${retry}\n`
-  const text = `${eventLine}${idLine}${retryLine}${dataLines}\n`
-  return { ok: true, frame: { text, id, isEvent: true } }
+  return frameOf(`${eventLine}${idLine}${retryLine}${dataLines}\n`, id, true)
+}
+
+function frameOf(text: string, id: string | undefined, isEvent: boolean): FrameResult {
+  return { ok: true, frame: { text, bytes: Buffer.byteLength(text), id, isEvent } }
 }
 
 function writeText(value: unknown): string | undefined {

@@ -1,21 +1,20 @@
 import { AsyncResource } from 'node:async_hooks'
 import { isPromise } from '../checks.js'
-import { messageOf, streamError } from '../errors.js'
 import { type FrameResult, frameEvent, type WithholdReason } from '../events/frame-event.js'
 import { reportAbandonedSource } from '../response-slots.js'
 import { addSharedListener } from '../shared-listener.js'
-import { warn } from '../warnings.js'
-import type { ConnectionEnd } from '../wire/connection.js'
-import { callSafely, createFailureWarning } from './call-safely.js'
+import { type ConnectionEnd, FINAL_RETRY } from '../wire/connection.js'
+import { lastTextOf } from './last-event.js'
 import type { OnWithhold, SessionContext } from './session-context.js'
-import { cancelSource, type RunningSource, type StreamSource, startSource } from './source.js'
+import {
+  cancelSource,
+  ignoreRejection,
+  type RunningSource,
+  type StreamSource,
+  startSource,
+} from './source.js'
+import { withheldInStrict } from './strict.js'
 import { isSliceUsed, yieldToEventLoop } from './time-slice.js'
-
-/**
- * The longest that every client can wait (the largest 32-bit timer, 24.8 days): an event stream has no word for
- * "do not come back" (WHATWG HTML 9.2.5).
- */
-const DO_NOT_COME_BACK = 'retry: 2147483647\n'
 
 /** How a stream went. */
 export interface StreamResult {
@@ -43,304 +42,316 @@ export interface PumpOptions {
   signal: AbortSignal | undefined
   /** Makes an event of an item that is none yet. */
   toEvent?: (item: unknown) => unknown
-  /** Told of the id of each event that was written with one. */
+  /** Called with the id of each event that was written with one. */
   onId: (id: string) => void
 }
 
+/** What a promise is awaited for: the source's next step, an item that it gave, its frame, or what `onWithhold` answered. */
+type Awaited = 'step' | 'item' | 'frame' | 'withheld'
+
 /**
- * Takes events from one source to one gate, as fast as the client reads, until either has had enough.
- *
- * It drives the iterator by hand: `for await` cannot leave one that is blocked. After each `await`, and after each call
- * of the application's code, it asks whether the stream has stopped meanwhile; what arrives then is dropped.
+ * What callbacks hold on to instead of the pump: emptied when it stops, so that a promise which never settles (a generator
+ * that is blocked) holds neither the pump nor its session and socket.
  */
-export class EventPump {
-  readonly #gate: SessionContext
+interface PumpRef {
+  pump: Pump | undefined
+}
+
+/**
+ * Takes events from one source to one session, as fast as the client reads, until either has had enough.
+ *
+ * It drives the iterator by hand: `for await` cannot leave one that is blocked. What is here already is not awaited, so that
+ * events which are available in one tick leave in one write. After each await, and after each call of the application's code,
+ * it asks whether the stream has stopped meanwhile; what arrives then is ignored.
+ */
+export class Pump {
+  readonly #context: SessionContext
   readonly #options: PumpOptions
-  readonly #controller = new AbortController()
-  readonly #forget: (() => void)[] = []
   readonly #resolve: (result: StreamResult) => void
   readonly #reject: (error: unknown) => void
-  /** The caller's asynchronous context (`AsyncLocalStorage`). Whatever ends the stream may come from another user's. */
-  readonly #context = new AsyncResource('express-sse-guard.stream')
-  readonly #waiter: Waiter = {}
+  /** The caller's asynchronous context (`AsyncLocalStorage`). What resumes or ends the stream may come from another user's. */
+  readonly #async = new AsyncResource('express-sse-guard.stream')
+  readonly #ref: PumpRef = { pump: this }
+  readonly #onFulfilled: (value: unknown) => void
+  readonly #onRejected: (error: unknown) => void
+  readonly #onResumed: () => void
+  /** Take back the listeners of this pump. */
+  readonly #forget: (() => void)[] = []
+  /** Only for a source that takes a signal: making and aborting one costs as much as several events. */
+  #controller: AbortController | undefined
   #source: RunningSource | undefined
+  /** What the promise that is awaited now is for. */
+  #awaited: Awaited = 'step'
   /** What the source has answered a call with, while it is awaited. After the end it says whether the source has settled. */
   #outstanding: PromiseLike<unknown> | undefined
+  /** The event whose frame, or withholding, is awaited. */
+  #event: unknown
+  /** Why the event was withheld whose `onWithhold` is awaited. */
+  #reason: WithholdReason = 'unlisted'
+  /** Whether the source is being called right now, and so cannot be returned. */
   #isPulling = false
-  #stopped = false
+  /** Whether the last frame filled a write, after which the event loop has its turn. */
+  #hasFilledWrite = false
+  #isStopped = false
   #sent = 0
   #withheld = 0
 
   private constructor(
-    gate: SessionContext,
+    context: SessionContext,
     options: PumpOptions,
     resolve: (result: StreamResult) => void,
     reject: (error: unknown) => void,
   ) {
-    this.#gate = gate
+    const ref = this.#ref
+    this.#context = context
     this.#options = options
     this.#resolve = resolve
     this.#reject = reject
+    this.#onFulfilled = (value) => (ref.pump ? ref.pump.#take(value) : ignoreRejection(value))
+    this.#onRejected = (error) => {
+      if (ref.pump) ref.pump.#fail(error)
+    }
+    this.#onResumed = () => {
+      if (ref.pump) ref.pump.#resume()
+    }
   }
 
   /** Pumps a source until the end. */
   static run(
-    gate: SessionContext,
+    context: SessionContext,
     source: StreamSource<unknown>,
     options: PumpOptions,
   ): Promise<StreamResult> {
-    return new Promise((resolve, reject) => new EventPump(gate, options, resolve, reject).#start(source))
+    return new Promise((resolve, reject) => new Pump(context, options, resolve, reject).#start(source))
   }
 
   #start(source: StreamSource<unknown>): void {
-    const { connection } = this.#gate
+    const { connection, res } = this.#context
     const { signal } = this.#options
     if (connection.endedBy || signal?.aborted) {
-      reportAbandonedSource(this.#gate.res, [cancelSource(source)].filter(isPromise))
-      return connection.endedBy ? this.#stopOver() : this.#stopAborted()
+      reportAbandonedSource(res, [cancelSource(source)].filter(isPromise))
+      return connection.endedBy ? this.#stopEnded() : this.#stopAborted()
     }
-    this.#forget.push(connection.onEnd(() => this.#stopOver()))
+    this.#forget.push(connection.onEnd(() => this.#stopEnded()))
     if (signal) this.#forget.push(addSharedListener(signal, () => this.#stopAborted()))
-    this.#pump(source).catch((error) => this.#fail(error))
+    if (typeof source === 'function') this.#controller = new AbortController()
+    try {
+      this.#source = startSource(source, this.#controller?.signal)
+    } catch (error) {
+      return this.#fail(error)
+    }
+    // Its start may have ended the stream.
+    if (this.#isStopped) this.#cancelSource()
+    else this.#pull()
   }
 
-  /** What is here already is not awaited, so that events which are available in one tick leave in one write. */
-  async #pump(source: StreamSource<unknown>): Promise<void> {
-    const { connection, rules } = this.#gate
-    const { toEvent } = this.#options
-    const running = startSource(source, this.#controller)
-    this.#source = running
-    if (this.#stopped) this.#abandonSource()
-    let hasFilledWrite = false
-    while (!this.#stopped) {
-      if (connection.endedBy) return this.#stopOver()
-      if (connection.needsDrain) {
-        await this.#arrival(connection.drain())
-        continue
+  /** Takes from the source until something must be awaited. */
+  #pull(): void {
+    const { connection } = this.#context
+    try {
+      while (!this.#isStopped) {
+        if (!connection.isWritable) return this.#stopEnded()
+        if (connection.needsDrain) return connection.onDrain(this.#onResumed)
+        // Also after a drain, which a fast reader's socket reports before the event loop had its turn.
+        if (this.#hasFilledWrite || isSliceUsed()) {
+          this.#hasFilledWrite = false
+          return yieldToEventLoop(this.#onResumed)
+        }
+        const step = this.#next()
+        if (this.#isStopped) {
+          // It ended the stream itself, and could not be returned while it was running.
+          this.#settleSource(step)
+          return ignoreRejection(step)
+        }
+        if (isPromise(step)) return this.#awaitSource('step', step)
+        if (!this.#takeStep(step)) return
       }
-      // Also after a drain, which a fast reader's socket reports before the event loop had its turn.
-      if (hasFilledWrite || isSliceUsed()) {
-        await yieldToEventLoop()
-        hasFilledWrite = false
-        continue
-      }
-      this.#isPulling = true
-      const next: unknown = running.iterator.next()
-      this.#isPulling = false
-      if (this.#stopped) {
-        // It ended the stream itself, and could not be returned while it was running.
-        this.#cancelSource(next)
-        return ignoreRejection(next)
-      }
-      const step = isPromise(next) ? await this.#sourceArrival(next) : next
-      if (this.#stopped) return ignoreRejection(step)
-      if (typeof step !== 'object' || step === null) {
-        throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
-      }
-      const { done, value } = step as IteratorResult<unknown>
-      if (done) {
-        ignoreRejection(step)
-        return this.#finish()
-      }
-      const item = isPromise(value) ? await this.#sourceArrival(value) : value
-      if (this.#stopped) return
-      const event = toEvent ? toEvent(item) : item
-      const framing = frameEvent(rules, event)
-      const result = isPromise(framing) ? await this.#arrival(framing) : framing
-      // A schema or a getter of the application may have ended it.
-      if (this.#stopped || !result) return
-      if (!result.ok) {
-        const told = this.#withhold(event, result.reason)
-        if (isPromise(told)) await this.#arrival(told)
-        if (this.#options.strict) throw withheldInStrict(event, result.reason)
-      } else if (connection.writable) {
-        const { text, id, isEvent } = result.frame
-        hasFilledWrite = connection.writeFrame(text)
-        if (isEvent) this.#sent += 1
-        if (id !== undefined) this.#options.onId(id)
-      }
+    } catch (error) {
+      this.#fail(error)
     }
   }
 
-  #withhold(event: unknown, why: WithholdReason): unknown {
+  #next(): unknown {
+    this.#isPulling = true
+    try {
+      return this.#source?.iterator.next()
+    } finally {
+      this.#isPulling = false
+    }
+  }
+
+  /** From another context than the caller's: a socket that has drained, or the turn of another stream. */
+  #resume(): void {
+    this.#async.runInAsyncScope(() => this.#pull())
+  }
+
+  #await(awaited: Awaited, promise: PromiseLike<unknown>): void {
+    this.#awaited = awaited
+    // Through a promise of our own: somebody else's may call back at once, twice or not in order.
+    Promise.resolve(promise).then(this.#onFulfilled, this.#onRejected)
+  }
+
+  #awaitSource(awaited: Awaited, promise: PromiseLike<unknown>): void {
+    this.#outstanding = promise
+    this.#await(awaited, promise)
+  }
+
+  /** What was awaited is here. */
+  #take(value: unknown): void {
+    this.#outstanding = undefined
+    try {
+      const goesOn =
+        this.#awaited === 'step'
+          ? this.#takeStep(value)
+          : this.#awaited === 'item'
+            ? this.#takeItem(value)
+            : this.#awaited === 'frame'
+              ? this.#takeFrame(value as FrameResult)
+              : this.#finishWithhold()
+      if (goesOn) this.#pull()
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  /** @returns whether to go on at once; false too if the stream has stopped. So do the next three. */
+  #takeStep(step: unknown): boolean {
+    if (typeof step !== 'object' || step === null) {
+      throw new TypeError(`The source's next() gave ${String(step)}; give { value, done }`)
+    }
+    const { done, value } = step as IteratorResult<unknown>
+    if (done) {
+      ignoreRejection(step)
+      this.#finish()
+      return false
+    }
+    if (!isPromise(value)) return this.#takeItem(value)
+    this.#awaitSource('item', value)
+    return false
+  }
+
+  #takeItem(item: unknown): boolean {
+    const { toEvent } = this.#options
+    const event = toEvent ? toEvent(item) : item
+    this.#event = event
+    const result = frameEvent(this.#context.rules, event)
+    if (!isPromise(result)) return this.#takeFrame(result)
+    this.#await('frame', result)
+    return false
+  }
+
+  #takeFrame(result: FrameResult): boolean {
+    // A schema or a getter of the application may have ended the stream.
+    if (this.#isStopped) return false
+    const { connection } = this.#context
+    if (result.ok) {
+      if (!connection.isWritable) return true
+      const { text, bytes, id, isEvent } = result.frame
+      this.#hasFilledWrite = connection.writeFrame(text, bytes)
+      if (isEvent) this.#sent += 1
+      if (id !== undefined) this.#options.onId(id)
+      return true
+    }
+    this.#reason = result.reason
+    const told = this.#withhold(this.#event, result.reason)
+    if (!isPromise(told)) return this.#finishWithhold()
+    this.#await('withheld', told)
+    return false
+  }
+
+  #finishWithhold(): boolean {
+    if (this.#options.strict) throw withheldInStrict(this.#event, this.#reason)
+    return !this.#isStopped
+  }
+
+  #withhold(event: unknown, reason: WithholdReason): unknown {
     this.#withheld += 1
-    return this.#options.onWithhold?.(event, why)
+    return this.#options.onWithhold?.(event, reason)
   }
 
   /** The source ended. */
   #finish(): void {
-    const { connection } = this.#gate
+    const { connection } = this.#context
     this.#stop()
     if (this.#options.end === false) return this.#settle('source')
-    this.#endResponse(() => this.#settle(connection.finished ? 'source' : (connection.endedBy ?? 'aborted')))
+    this.#endResponse(() =>
+      this.#settle(connection.isFinished ? 'source' : (connection.endedBy ?? 'aborted')),
+    )
   }
 
-  /** The response is over, or has been ended by somebody else. */
-  #stopOver(): void {
-    const { connection } = this.#gate
+  /** The response has closed, or has been ended by somebody else. */
+  #stopEnded(): void {
+    const { connection } = this.#context
     this.#stop()
-    this.#abandonSource()
+    this.#cancelSource()
     const failure = connection.takeFailure()
-    if (failure) connection.onOver(() => this.#reject(failure.error))
+    if (failure) connection.onClose(() => this.#reject(failure.error))
     else this.#settle(connection.endedBy ?? 'aborted')
   }
 
   #stopAborted(): void {
     this.#stop()
-    this.#abandonSource()
+    this.#cancelSource()
     if (this.#options.end === false) return this.#settle('aborted')
     this.#endResponse(() => this.#settle('aborted'))
   }
 
   #fail(error: unknown): void {
-    if (this.#stopped) return
+    if (this.#isStopped) return
     this.#stop()
-    this.#abandonSource()
+    this.#cancelSource()
     const end = (lastText: string) => {
-      // Not before: Express destroys the socket of an error it is given, and with it what was already sent.
+      // Not before the close: Express destroys the socket of an error it is given, and with it what was already sent.
       this.#endResponse(() => this.#reject(error), { lastText, isFailure: true })
     }
-    const lastText = this.#lastTextOf(error)
+    const { onError } = this.#options
+    const onWithhold = (event: unknown, reason: WithholdReason) => this.#withhold(event, reason)
+    const lastText = onError ? lastTextOf(this.#context, () => onError(error), onWithhold) : ''
     if (isPromise(lastText)) lastText.then(end)
     else end(lastText)
   }
 
-  /** What `onError` wants to tell the viewer of an error; nothing if its event is withheld. Never throws or rejects. */
-  #lastTextOf(error: unknown): string | Promise<string> {
-    const { onError } = this.#options
-    const { connection, rules } = this.#gate
-    if (!onError || !connection.writable) return ''
-    let event: unknown
-    try {
-      event = onError(error)
-    } catch (thrown) {
-      warn(`onError of streamEvents threw: ${messageOf(thrown)}. The viewer is told nothing.`)
-    }
-    if (event === undefined) return ''
-    const toText = (result: FrameResult | undefined) => {
-      if (result?.ok) return result.frame.text
-      if (result) callSafely(() => this.#withhold(event, result.reason), createFailureWarning('onWithhold'))
-      return ''
-    }
-    const framing = frameEvent(rules, event)
-    if (!isPromise(framing)) return toText(framing)
-    // An async schema that never answers must not keep the response of a client that has left.
-    return new Promise<FrameResult | undefined>((resolve) => {
-      framing.then(resolve)
-      connection.onEnd(() => resolve(undefined))
-    }).then(toText)
-  }
-
   #stop(): void {
-    this.#stopped = true
+    this.#isStopped = true
+    this.#ref.pump = undefined
     for (const forget of this.#forget) forget()
-    this.#waiter.resolve?.(undefined)
-    this.#waiter.resolve = undefined
-    this.#waiter.reject = undefined
   }
 
-  #abandonSource(): void {
-    this.#context.runInAsyncScope(() => {
-      this.#controller.abort()
-      if (!this.#isPulling) this.#cancelSource(this.#outstanding)
+  /** Tells the source that nobody wants more: by its signal, and by `return()` unless it is running. */
+  #cancelSource(): void {
+    this.#async.runInAsyncScope(() => {
+      this.#controller?.abort()
+      if (!this.#isPulling) this.#settleSource(this.#outstanding)
     })
   }
 
   /** @param outstanding what the last call into the source has answered, if that has not settled yet. */
-  #cancelSource(outstanding: unknown): void {
+  #settleSource(outstanding: unknown): void {
     const source = this.#source
     this.#source = undefined
     if (!source) return
-    const { canSettle, cancelled } = source.discard()
+    const { canSettle, cancelled } = source.cancel()
     const calls = canSettle ? [outstanding, cancelled] : [cancelled]
-    reportAbandonedSource(this.#gate.res, calls.filter(isPromise))
-  }
-
-  /** As {@link #arrival}, for what the source has answered. */
-  async #sourceArrival<Value>(value: PromiseLike<Value>): Promise<Value | undefined> {
-    this.#outstanding = value
-    const arrived = await this.#arrival(value)
-    this.#outstanding = undefined
-    return arrived
-  }
-
-  /** Waits for a promise, but no longer than the stream lasts: then it is undefined. */
-  #arrival<Value>(value: PromiseLike<Value>): Promise<Value | undefined> {
-    return new Promise((resolve, reject) => {
-      this.#waiter.resolve = resolve as (value: unknown) => void
-      this.#waiter.reject = reject
-      settleLater(this.#waiter, value)
-    })
+    reportAbandonedSource(this.#context.res, calls.filter(isPromise))
   }
 
   #endResponse(then: () => void, { lastText = '', isFailure = false } = {}): void {
-    const { connection } = this.#gate
+    const { connection } = this.#context
     const { end, breakOnError } = this.#options
-    const text = end === 'final' ? lastText + DO_NOT_COME_BACK : lastText
-    let whenOver = then
+    const text = end === 'final' ? lastText + FINAL_RETRY : lastText
+    let whenClosed = then
     try {
       if (isFailure && breakOnError) connection.breakOff(text)
       else connection.end(text)
       const failure = connection.takeFailure()
-      if (failure && !isFailure) whenOver = () => this.#reject(failure.error)
+      if (failure && !isFailure) whenClosed = () => this.#reject(failure.error)
     } catch (error) {
-      whenOver = () => this.#reject(error)
+      whenClosed = () => this.#reject(error)
     }
-    connection.onOver(whenOver)
+    connection.onClose(whenClosed)
   }
 
   #settle(endedBy: StreamResult['endedBy']): void {
     this.#resolve({ sent: this.#sent, withheld: this.#withheld, endedBy })
   }
-}
-
-/** Who waits for a promise of the application's. */
-interface Waiter {
-  resolve?: ((value: unknown) => void) | undefined
-  reject?: ((error: unknown) => void) | undefined
-}
-
-/**
- * Tells the waiter what comes of a promise. Outside the class, so that a promise which never settles (a generator that
- * is blocked for ever) holds on to an empty waiter, and not to the pump, its session and its socket.
- */
-function settleLater(waiter: Waiter, value: PromiseLike<unknown>): void {
-  // Through a promise of our own: somebody else's may call back at once, twice or not in order.
-  Promise.resolve(value).then(
-    (arrived) => (waiter.resolve ? waiter.resolve(arrived) : ignoreRejection(arrived)),
-    (error) => waiter.reject?.(error),
-  )
-}
-
-/** What a source gives after the end is nobody's, and neither is its rejection. */
-function ignoreRejection(step: unknown): void {
-  try {
-    const promise = isPromise(step) ? step : (step as { value?: unknown } | null | undefined)?.value
-    if (isPromise(promise)) promise.then(ignoreRejection, () => {})
-  } catch {
-    // It cannot be read.
-  }
-}
-
-function withheldInStrict(item: unknown, why: WithholdReason) {
-  return streamError('ERR_STREAM_WITHHELD', `${nameOf(item)} was withheld (${why}); ${REMEDIES[why]}`)
-}
-
-const REMEDIES: Readonly<Record<WithholdReason, string>> = {
-  unlisted: 'list it in defineEvents, or do not stream it to this session',
-  invalid: 'give { event, data } with the name as a string, and data that fits its rule in defineEvents',
-  'bad-id': 'give an id that is a string of printable ASCII, such as String(row.id), or none',
-  unserialisable:
-    'give data that JSON.stringify can write: no BigInt, cycle, function, Promise, Map, Set or Error',
-  unchecked: 'use streamEvents, which waits for an async schema',
-}
-
-function nameOf(item: unknown): string {
-  try {
-    const { event } = item as { event?: unknown }
-    if (typeof event === 'string') return `The event ${JSON.stringify(event)}`
-  } catch {
-    // It has no properties, or none that can be read.
-  }
-  return 'An event without a name'
 }

@@ -3,7 +3,7 @@ import { isPromise } from '../checks.js'
 import { badOption, streamError } from '../errors.js'
 import type { WithholdReason } from '../events/frame-event.js'
 import type { CompiledRules } from '../events/viewer-events.js'
-import type { GuardedConnection } from '../wire/connection.js'
+import type { Connection } from '../wire/connection.js'
 
 /**
  * Called for each withheld event with the event as the application gave it, and why. For the server's log: the
@@ -25,18 +25,18 @@ export function checkOnWithhold(where: string, onWithhold: unknown): void {
 export interface SessionContext {
   readonly req: IncomingMessage
   readonly res: ServerResponse
-  readonly connection: GuardedConnection
+  readonly connection: Connection
   readonly rules: CompiledRules
   readonly onWithhold: OnWithhold | undefined
 }
 
-/** Where a session keeps its gate. `Symbol.for`, as the package may be loaded twice. */
-export const SESSION_CONTEXT = Symbol.for('express-sse-guard.gate')
+/** Where a session keeps its context. `Symbol.for`, as the package may be loaded twice. */
+export const SESSION_CONTEXT = Symbol.for('express-sse-guard.sessionContext')
 
 /** @throws ERR_STREAM_NO_WHITELIST for a session that `openSession` did not make. */
 export function sessionContextOf(session: unknown): SessionContext {
-  const gate = (session as { [SESSION_CONTEXT]?: SessionContext } | null | undefined)?.[SESSION_CONTEXT]
-  if (gate) return gate
+  const context = (session as { [SESSION_CONTEXT]?: SessionContext } | null | undefined)?.[SESSION_CONTEXT]
+  if (context) return context
   if (isPromise(session)) {
     throw noWhitelist(
       'streamEvents was given the promise of a session; await openSession(req, res, { events })',

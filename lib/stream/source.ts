@@ -37,11 +37,11 @@ export type StreamSource<Item = StreamEvent> = Items<Item> | ((signal: AbortSign
 export interface RunningSource {
   readonly iterator: Pick<Iterator<unknown> | AsyncIterator<unknown>, 'next'>
   /** Tells it that nobody wants more. */
-  discard(): Discarded
+  cancel(): Cancelled
 }
 
 /** What became of a source that was told so. */
-interface Discarded {
+interface Cancelled {
   /** What it answered; a promise, if it takes time to let go. */
   readonly cancelled: unknown
   /** Whether a call into it that is outstanding tells when it has let go. Those of a stream end with the stream. */
@@ -53,25 +53,25 @@ interface Discarded {
  *
  * @throws TypeError if it is not iterable; and what the source itself throws.
  */
-export function startSource(source: StreamSource<unknown>, controller: AbortController): RunningSource {
+export function startSource(source: StreamSource<unknown>, signal: AbortSignal | undefined): RunningSource {
   const items: Partial<Iterable<unknown> & AsyncIterable<unknown>> =
-    typeof source === 'function' ? source(controller.signal) : source
+    typeof source === 'function' ? source(signal as AbortSignal) : source
   // An async function is no source, and the promise it returned must not go unheard if it rejects.
   if (isPromise(items)) items.then(undefined, () => {})
   // The iterators of a Readable and of a web stream cannot be returned while they wait; the streams can be ended.
   if (items instanceof ReadableStream) {
     const reader = items.getReader()
-    const cancel = () => ignoreRejection(reader.cancel())
+    const cancel = () => withoutRejection(reader.cancel())
     return {
       iterator: { next: () => reader.read() },
-      discard: () => ({ cancelled: cancel(), canSettle: false }),
+      cancel: () => ({ cancelled: cancel(), canSettle: false }),
     }
   }
   const iterator = items?.[Symbol.asyncIterator]?.() ?? items?.[Symbol.iterator]?.()
   if (iterator && typeof items === 'object') {
     const isStream = isReadable(items)
     const closable = isStream ? items : iterator
-    return { iterator, discard: () => ({ cancelled: cancelSource(closable), canSettle: !isStream }) }
+    return { iterator, cancel: () => ({ cancelled: cancelSource(closable), canSettle: !isStream }) }
   }
   throw badOption(
     'streamEvents: the source',
@@ -97,17 +97,27 @@ export function cancelSource(source: unknown): unknown {
       return undefined
     }
     const isWebStream = source instanceof ReadableStream
-    return ignoreRejection(isWebStream ? source.cancel() : (source as Partial<Iterator<unknown>>).return?.())
+    return withoutRejection(isWebStream ? source.cancel() : (source as Partial<Iterator<unknown>>).return?.())
   } catch {
     // A generator that is running right now cannot be returned.
     return undefined
   }
 }
 
-/** @returns the value itself. */
-function ignoreRejection(value: unknown): unknown {
+/** Ignores the rejection of a value that is a promise, and returns it. */
+function withoutRejection(value: unknown): unknown {
   if (isPromise(value)) value.then(undefined, () => {})
   return value
+}
+
+/** Ignores what a source gives after the end, and its rejection. */
+export function ignoreRejection(step: unknown): void {
+  try {
+    const promise = isPromise(step) ? step : (step as { value?: unknown } | null | undefined)?.value
+    if (isPromise(promise)) promise.then(ignoreRejection, () => {})
+  } catch {
+    // It cannot be read.
+  }
 }
 
 /** Whether it is a node:stream Readable, of Node itself or of the readable-stream package. */

@@ -3,6 +3,7 @@ const SLICE_MS = 10
 
 /** When the first stream took an event since the event loop last had its turn; undefined if none did. */
 let sliceBeganAt: number | undefined
+/** Who goes on in a later turn, in the order of arrival. */
 let waiting: (() => void)[] = []
 
 /** Whether the streams of this process have used up their time in this turn of the event loop. */
@@ -13,12 +14,12 @@ export function isSliceUsed(): boolean {
 }
 
 /**
- * Resolves in a later turn. Those who wait share one turn's time, first come, first served; those for whom none is left
- * come first in the turn after.
+ * Calls `resume` in a later turn. Those who wait share one turn's time, first come, first served; those for whom none is left
+ * come first in the turn after. `resume` must not throw.
  */
-export function yieldToEventLoop(): Promise<void> {
+export function yieldToEventLoop(resume: () => void): void {
   if (sliceBeganAt === undefined) beginSlice()
-  return new Promise((resolve) => waiting.push(resolve))
+  waiting.push(resume)
 }
 
 function beginSlice(): void {
@@ -36,7 +37,7 @@ async function nextSlice(): Promise<void> {
   // At least one, or a turn that began late would let nobody in.
   do {
     queue[resumed++]?.()
-    // It runs before this goes on, and takes its share.
+    // What it has started by promises runs before this goes on, and takes its share.
     await undefined
   } while (resumed < queue.length && !isSliceUsed())
   waiting = [...queue.slice(resumed), ...waiting]

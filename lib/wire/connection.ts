@@ -1,25 +1,24 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { Connection } from 'better-sse'
-import { type EndReason, endReasonOf, onTerminate } from '../endings.js'
-import { messageOf, streamError } from '../errors.js'
+import type { Socket } from 'node:net'
+import { type EndReason, isTerminal } from '../endings.js'
+import { messageOf } from '../errors.js'
 import { http2StreamOf } from '../http2-stream.js'
-import { destroyResponse, isResponseClosed, onResponseClose } from '../response-close.js'
+import { destroyResponse, onResponseClose } from '../response-close.js'
 import { warn } from '../warnings.js'
 import { breakOff, endUnwrapped } from './finish-response.js'
-import { type StreamHeaders, writeStreamHead } from './head.js'
-import { createRequestView, NO_QUERY } from './request-view.js'
 import { StallDetector } from './stall-detector.js'
 import { WriteBuffer } from './write-buffer.js'
 
 /**
- * Why a connection is over: the client left, the application ended the response, the client stopped reading, or the
- * limiter ended the stream.
+ * The longest that every client can wait (the largest 32-bit timer, 24.8 days): an event stream has no word for
+ * "do not come back" (WHATWG HTML 9.2.5). A line of its own, as some parsers dispatch an empty event at a blank line.
  */
-export type ConnectionEnd = 'client' | 'aborted' | 'stalled' | EndReason
+export const FINAL_RETRY = 'retry: 2147483647\n'
+
+/** Why a connection has ended: the client left, the application ended the response, or the server ended the stream. */
+export type ConnectionEnd = 'client' | 'aborted' | EndReason
 
 export interface ConnectionOptions {
-  headers: StreamHeaders
-  retry: number | null
   stallTimeoutMs: number
   maxPushedBytes: number
 }
@@ -30,89 +29,66 @@ interface WriteFailure {
 }
 
 /**
- * The only way to the wire. It lets through frames that a whitelist made (`writeFrame`, `pushFrame`), comments
- * and `retry` (`sendChunk`, which better-sse calls with the text it has put together). Other text throws.
- *
- * What is written within one tick leaves in one write. Writing after the end does nothing.
+ * The only way to the wire for a response whose head is written: frames that a whitelist made, comments and `retry`. What is
+ * written within one tick leaves in one write. Writing after the end does nothing.
  */
-export class GuardedConnection extends Connection {
-  // better-sse types these as whole fetch objects, but reads of them only what is here.
-  override readonly url: URL
-  override readonly request: Request
-  override readonly response: Response
-
+export class Connection {
   readonly #req: IncomingMessage
   readonly #res: ServerResponse
-  readonly #retry: number | null
+  /** Undefined on HTTP/2, where it is shared by all streams of a connection. */
+  readonly #socket: Socket | undefined
   readonly #maxPushedBytes: number
-  readonly #stallWatch: StallDetector
-  readonly #outbox: WriteBuffer
-  readonly #endListeners = new Set<() => void>()
-  readonly #overListeners = new Set<() => void>()
-  #onAbort: (() => void) | undefined
-  #opened = false
+  readonly #stallDetector: StallDetector
+  readonly #buffer: WriteBuffer
+  /** Who is told that nothing can be written any more. */
+  #endListeners: (() => void)[] = []
+  /** Who is told that the response has closed. */
+  #closeListeners: (() => void)[] = []
+  /** Whether nobody has ended the response, as far as this connection was told: asked for each event, so kept in a flag. */
+  #isOpen = true
+  /** Whether the response has closed, and everybody was told. */
+  #isClosed = false
+  /** Why it ended, once that is known. The first reason stays. */
   #endedBy: ConnectionEnd | undefined
-  #ended = false
-  #over = false
-  #handedOver = false
+  /** Whether everything that was written, and the end of the response, was handed to the operating system. */
+  #isFinished = false
+  /** What middleware threw in `res.write`, until somebody reports it. */
   #failure: WriteFailure | undefined
 
-  /**
-   * Sends the head, unless the client has left already; to a HEAD that is the whole answer.
-   *
-   * @throws what `setHeader` and `writeHead` throw, such as for an invalid header value.
-   */
   constructor(req: IncomingMessage, res: ServerResponse, options: ConnectionOptions) {
-    super()
     this.#req = req
     this.#res = res
-    this.#retry = options.retry
+    this.#socket = http2StreamOf(res) ? undefined : req.socket
     this.#maxPushedBytes = options.maxPushedBytes
-    this.#outbox = new WriteBuffer(res, {
-      isWritable: () => this.writable,
-      onWrite: () => this.#stallWatch.arm(),
-      onError: (error) => this.#failWrite(error),
-    })
-    this.#stallWatch = new StallDetector(
-      res,
-      options.stallTimeoutMs,
-      () => this.#cut(),
-      () => this.#ended && !res.writableEnded,
-      () => this.#outbox.bytesPassedOn,
-    )
-    this.url = NO_QUERY as unknown as URL
-    this.request = createRequestView(req, (listener) => {
-      this.#onAbort = listener
-    }) as unknown as Request
-    this.response = { status: 200 } as Response
-
-    if (isResponseClosed(req, res)) {
-      this.#endedBy = this.#findReason()
-      return
-    }
-    writeStreamHead(req, res, options.headers)
-    if (req.method === 'HEAD') {
-      this.#endedBy = 'client'
-      res.end()
-      return
-    }
-    readBody(req)
-    this.#takeOverEnd()
-    res.once('finish', () => {
-      this.#handedOver = isHandedOver(req, res)
-    })
-    onResponseClose(req, res, () => this.#close())
-    onTerminate(res, () => this.end())
+    this.#buffer = new WriteBuffer(req, res, this)
+    this.#stallDetector = new StallDetector(res, options.stallTimeoutMs, this)
   }
 
-  /** Whether a write would still reach the wire. */
-  get writable(): boolean {
-    return this.#endedBy === undefined && !this.#ended && !isResponseClosed(this.#req, this.#res)
+  /** Whether a write would still reach the wire. A captured `res.end` and a `destroy()` are told to the flag later, or not. */
+  get isWritable(): boolean {
+    return this.#isOpen && !this.#res.writableEnded && !this.#res.destroyed && !this.#socket?.destroyed
   }
 
   /** Why nothing can be written any more; undefined while something can. */
   get endedBy(): ConnectionEnd | undefined {
-    return this.#endedBy ?? (this.writable ? undefined : this.#findReason())
+    return this.#endedBy ?? (this.isWritable ? undefined : this.#findReason())
+  }
+
+  get isFinished(): boolean {
+    return this.#isFinished
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
+  /** For the stall detector. An end that middleware holds back is waiting too. */
+  get isWaiting(): boolean {
+    return this.#res.writableLength > 0 || (!this.#isOpen && !this.#res.writableEnded)
+  }
+
+  get acceptedBytes(): number {
+    return this.#buffer.acceptedBytes
   }
 
   /** What middleware threw in `res.write`, for the one who reports it. What nobody takes is warned of. */
@@ -122,92 +98,84 @@ export class GuardedConnection extends Connection {
     return failure
   }
 
-  /** Whether everything that was written, and the end of the response, was handed to the operating system. */
-  get finished(): boolean {
-    return this.#handedOver
-  }
-
-  /** better-sse calls it when the session is ready, but the head is out since the constructor. */
-  override sendHead(): void {}
-
   /**
-   * What better-sse itself writes: comments, `retry`, and whatever is in a raw `EventBuffer`. Blank lines are left out:
-   * some parsers dispatch an empty event at each.
-   *
-   * None of it is worth waiting for: to a reader too far behind it is not written.
-   *
-   * @throws ERR_STREAM_UNCHECKED for anything but comments and `retry`, as nothing can be checked in text.
-   */
-  override sendChunk(text: string): void {
-    const lines = controlLinesOf(text)
-    if (!lines) {
-      throw streamError(
-        'ERR_STREAM_UNCHECKED',
-        'An EventBuffer cannot be checked against the whitelist; use session.push or streamEvents instead of batch',
-      )
-    }
-    if (this.#outbox.backlogBytes > this.#maxPushedBytes) return
-    for (const line of lines) this.#outbox.put(`${line}\n`)
-  }
-
-  override cleanup(): void {}
-
-  /**
-   * Call it once the session is ready. Puts the head on the wire, with `retry` behind it. A session whose client left
-   * meanwhile is told; better-sse would miss it.
+   * Puts the head on the wire, with the first line behind it.
    *
    * @throws what middleware throws that has wrapped `res.write` or `res.flushHeaders`. The response is ended then.
    */
-  open(): void {
-    this.#opened = true
-    if (this.#endedBy) return this.#tellOver()
-    if (this.#retry !== null) this.#outbox.put(`retry: ${this.#retry}\n`)
-    if (this.#outbox.isEmpty) {
+  open(firstLine: string): void {
+    const res = this.#res
+    this.#takeOverEnd()
+    res.once('finish', () => {
+      this.#isFinished = isHandedOver(this.#req, res)
+    })
+    onResponseClose(this.#req, res, () => this.#close())
+    if (firstLine) {
+      this.writeLine(firstLine)
+      this.#buffer.flushNow()
+    } else {
       try {
-        this.#res.flushHeaders()
+        res.flushHeaders()
       } catch (error) {
-        this.#failWrite(error)
+        this.onWriteError(error)
       }
-    } else this.#outbox.flush()
+    }
     const failure = this.takeFailure()
     if (failure) throw failure.error
   }
 
+  /** For a response that was over before its head was written: nothing can be written, and nobody need be told. */
+  closeUnopened(endedBy: ConnectionEnd | undefined): void {
+    this.#endedBy = endedBy ?? this.#findReason()
+    this.#isOpen = false
+    this.#isClosed = true
+  }
+
   /**
-   * Writes the text of one frame, for a writer that can wait for the client.
+   * Writes a comment or `retry`: one line of ASCII, with its end. None is worth waiting for: to a reader too far behind it is
+   * not written.
+   */
+  writeLine(line: string): void {
+    if (this.isWritable && this.#buffer.backlogBytes <= this.#maxPushedBytes) {
+      this.#buffer.append(line, Buffer.byteLength(line))
+    }
+  }
+
+  /**
+   * Writes one frame, for a writer that can wait for the client.
    *
    * @returns whether that made a whole high-water mark, which was then written at once.
    */
-  writeFrame(text: string): boolean {
-    this.#outbox.put(text)
-    if (!this.#outbox.isFull) return false
-    this.#outbox.flush()
+  writeFrame(text: string, bytes: number): boolean {
+    this.#buffer.append(text, bytes)
+    if (!this.#buffer.isFull) return false
+    this.#buffer.flushNow()
     return true
   }
 
   /**
-   * Writes the text of one frame, for a writer that cannot wait.
+   * Writes one frame, for a writer that cannot wait.
    *
    * @returns whether it was taken: not after the end, and a reader too far behind is cut instead.
    */
-  pushFrame(text: string): boolean {
-    if (!this.writable) return false
-    if (this.#outbox.backlogBytes > this.#maxPushedBytes) {
-      this.#cut()
+  pushFrame(text: string, bytes: number): boolean {
+    if (!this.isWritable) return false
+    if (this.#buffer.backlogBytes > this.#maxPushedBytes) {
+      this.onStall()
       return false
     }
-    this.#outbox.put(text)
+    this.#buffer.append(text, bytes)
     return true
   }
 
-  /** Whether a writer that can wait should, for {@link drain}. */
+  /** Whether a writer that can wait should, for {@link onDrain}. */
   get needsDrain(): boolean {
-    return this.#outbox.needsDrain
+    return this.#buffer.needsDrain
   }
 
-  /** See {@link WriteBuffer.drain}. */
-  drain(): Promise<void> {
-    return this.#outbox.drain()
+  /** See {@link WriteBuffer.onDrain}. */
+  onDrain(listener: () => void): void {
+    this.#buffer.onDrain(listener)
   }
 
   /**
@@ -228,6 +196,12 @@ export class GuardedConnection extends Connection {
     }
   }
 
+  /** Ends the stream from outside. */
+  terminate(reason: EndReason): void {
+    this.#endedBy ??= reason
+    this.end(isTerminal(reason) ? FINAL_RETRY : '')
+  }
+
   /** As {@link end}, but the client is to see that the response has failed. */
   breakOff(lastText: string): void {
     if (!this.#writeLast(lastText)) return
@@ -236,29 +210,52 @@ export class GuardedConnection extends Connection {
   }
 
   /**
-   * Calls `listener` once, when nothing can be written any more: somebody has ended the response, or it is over.
+   * Calls `listener` once, when nothing can be written any more: somebody has ended the response, or it has closed.
    *
    * @returns a function that takes the listener back.
    */
   onEnd(listener: () => void): () => void {
-    this.#endListeners.add(listener)
-    return () => this.#endListeners.delete(listener)
+    this.#endListeners.push(listener)
+    return () => {
+      const index = this.#endListeners.indexOf(listener)
+      if (index >= 0) this.#endListeners.splice(index, 1)
+    }
   }
 
   /** Calls `listener` once, when the response closes or its socket dies; at once if it has. */
-  onOver(listener: () => void): void {
-    if (this.#over) listener()
-    else this.#overListeners.add(listener)
+  onClose(listener: () => void): void {
+    if (this.#isClosed) listener()
+    else this.#closeListeners.push(listener)
+  }
+
+  /** The kernel has not taken a write whole. */
+  onBacklog(): void {
+    this.#stallDetector.start()
+  }
+
+  /** The client has stopped reading: it is cut. */
+  onStall(): void {
+    this.#endedBy ??= 'stalled'
+    this.#isOpen = false
+    destroyResponse(this.#req, this.#res)
+  }
+
+  /** Middleware that has wrapped `res.write` threw, maybe at the end of a tick, where nobody could catch it. */
+  onWriteError(error: unknown): void {
+    this.#failure = { error }
+    this.#isOpen = false
+    endUnwrapped(this.#res)
+    this.#announceEnd()
   }
 
   /** @returns whether the response can still be ended. */
   #writeLast(text: string): boolean {
-    if (!this.writable) return false
-    if (text) this.#outbox.put(text)
-    this.#outbox.flushNow()
+    if (!this.isWritable) return false
+    if (text) this.#buffer.append(text, Buffer.byteLength(text))
+    this.#buffer.flushNow()
     // A write that failed has ended it.
-    if (!this.writable) return false
-    this.#ended = true
+    if (!this.isWritable) return false
+    this.#isOpen = false
     return true
   }
 
@@ -270,14 +267,14 @@ export class GuardedConnection extends Connection {
     const res = this.#res
     const end = res.end as (...args: unknown[]) => ServerResponse
     res.end = (...args: unknown[]) => {
-      this.#outbox.flushNow()
-      const wasEnded = this.#ended
-      this.#ended = true
+      this.#buffer.flushNow()
+      const wasOpen = this.#isOpen
+      this.#isOpen = false
       try {
         end.apply(res, args)
       } catch (error) {
-        // It has not ended: the argument was none that can be written, or middleware failed.
-        this.#ended = wasEnded
+        // It has not ended: the argument cannot be written, or middleware failed.
+        this.#isOpen = wasOpen
         throw error
       }
       this.#announceEnd()
@@ -286,62 +283,31 @@ export class GuardedConnection extends Connection {
   }
 
   #announceEnd(): void {
-    if (!this.#endedBy) this.#stallWatch.arm()
+    if (!this.#isClosed && this.isWaiting) this.#stallDetector.start()
     tell(this.#endListeners)
-  }
-
-  /** Middleware that has wrapped `res.write` threw, maybe at the end of a tick, where nobody could catch it. */
-  #failWrite(error: unknown): void {
-    this.#failure = { error }
-    this.#ended = true
-    endUnwrapped(this.#res)
-    this.#announceEnd()
-  }
-
-  #cut(): void {
-    this.#endedBy ??= 'stalled'
-    destroyResponse(this.#req, this.#res)
   }
 
   #close(): void {
     this.#endedBy ??= this.#findReason()
-    this.#stallWatch.stop()
-    this.#outbox.clear()
-    if (this.#opened) this.#tellOver()
-  }
-
-  #findReason(): ConnectionEnd {
-    const isLeft = !this.#handedOver && hasClientLeft(this.#req, this.#res)
-    return endReasonOf(this.#res) ?? (isLeft ? 'client' : 'aborted')
-  }
-
-  #tellOver(): void {
-    this.#over = true
+    this.#isOpen = false
+    this.#isClosed = true
+    this.#stallDetector.stop()
+    this.#buffer.clear()
     tell(this.#endListeners)
-    tell(this.#overListeners)
+    tell(this.#closeListeners)
     const failure = this.takeFailure()
     if (failure)
       warn(`A stream was ended because middleware threw in res.write: ${messageOf(failure.error)}.`)
-    // Last, as it emits 'disconnected' to listeners of the application, which may throw.
-    this.#onAbort?.()
+  }
+
+  #findReason(): ConnectionEnd {
+    return !this.#isFinished && hasClientLeft(this.#req, this.#res) ? 'client' : 'aborted'
   }
 }
 
 /** Calls each listener once. */
-function tell(listeners: Set<() => void>): void {
-  const told = [...listeners]
-  listeners.clear()
-  for (const listener of told) listener()
-}
-
-/**
- * Reads the rest of a body that nobody reads. Otherwise Node stops reading from the socket, and does not see the
- * client leave until a write fails.
- */
-function readBody(req: IncomingMessage): void {
-  const hasBody =
-    req.headers['content-length'] !== undefined || req.headers['transfer-encoding'] !== undefined
-  if (hasBody && req.readableFlowing === null) req.resume()
+function tell(listeners: (() => void)[]): void {
+  for (const listener of listeners.splice(0)) listener()
 }
 
 /** Asked on 'finish'. A destroyed socket reports every write as done, and an HTTP/2 response finishes whenever it closes. */
@@ -356,11 +322,4 @@ function hasClientLeft(req: IncomingMessage, res: ServerResponse): boolean {
   if (stream) return stream.aborted || stream.rstCode !== 0
   const { socket } = req
   return socket.destroyed && (socket.readableEnded || (socket.errored !== null && res.errored === null))
-}
-
-/** The lines of a text that has nothing but comments, `retry` fields and blank lines (WHATWG HTML 9.2.5). */
-function controlLinesOf(text: string): string[] | undefined {
-  if (typeof text !== 'string' || text.includes('\r') || !/(^|\n)$/.test(text)) return undefined
-  const lines = text.split('\n').filter((line) => line !== '')
-  return lines.every((line) => line.startsWith(':') || /^retry: ?\d+$/.test(line)) ? lines : undefined
 }

@@ -80,6 +80,16 @@ export function checkStreamable(req: IncomingMessage, res: ServerResponse): void
   }
 }
 
+/** Under this key a response says that a session has it. `Symbol.for`, as the package may be loaded twice. */
+const TAKEN = Symbol.for('express-sse-guard.taken')
+
+/** @throws ERR_STREAM_HEADERS_SENT for a response that another `openSession` has taken, and that may wait for its turn. */
+export function markAsTaken(res: ServerResponse): void {
+  const marked = res as { [TAKEN]?: boolean }
+  if (marked[TAKEN]) throw headersSent()
+  marked[TAKEN] = true
+}
+
 function headersSent() {
   return streamError(
     'ERR_STREAM_HEADERS_SENT',
@@ -92,7 +102,7 @@ function headersSent() {
  * response. Its other headers stay, every Set-Cookie included. `no-transform` is always in Cache-Control:
  * without it a compressing middleware or proxy holds events back.
  */
-export function writeStreamHead(req: IncomingMessage, res: ServerResponse, headers: StreamHeaders): void {
+export function writeHead(req: IncomingMessage, res: ServerResponse, headers: StreamHeaders): void {
   for (const name of STALE) res.removeHeader(name)
   for (const [name, value] of Object.entries(DEFAULTS)) res.setHeader(name, value)
   let connection: HeaderValue = req.method === 'GET' ? 'close' : undefined

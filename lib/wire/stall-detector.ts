@@ -1,64 +1,68 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { http2StreamOf } from '../http2-stream.js'
+import { everyShared } from '../shared-interval.js'
 
-/** How many looks without progress make a stall. More looks cut more punctually; each costs a timer. */
-const LOOKS = 4
+/** How many checks without progress make a stall. More checks detect a stall sooner; each visits all that wait. */
+const CHECKS_PER_TIMEOUT = 4
+
+export interface StallDetectorEvents {
+  /** Whether something is waiting for the client: bytes, or an end that middleware holds back. */
+  readonly isWaiting: boolean
+  /** How many bytes have left the response, where no socket tells. */
+  readonly acceptedBytes: number
+  onStall(): void
+}
 
 /**
  * Notices when the socket of a response has accepted no byte for `stallTimeoutMs` although some are waiting.
  *
  * Progress is measured in bytes that the kernel took, not in drained writes: one 12 MB event at 0.9 MB/s drains
- * nothing for 13 s and is healthy. It counts looks instead of reading a clock, so that a process that was
- * paused does not cut everybody when it wakes. While nothing is waiting there is no timer.
+ * nothing for 13 s and is healthy. It counts checks instead of reading a clock, so that a process that was
+ * paused does not cut everybody when it wakes. While nothing is waiting it does nothing.
  */
 export class StallDetector {
-  #timer: NodeJS.Timeout | undefined
+  readonly #res: ServerResponse
+  readonly #stallTimeoutMs: number
+  readonly #events: StallDetectorEvents
+  #stopChecks: (() => void) | undefined
+  /** How many bytes the kernel had taken at the last check; -1 before the first. */
   #accepted = -1
-  #looksWithoutProgress = 0
+  #checksWithoutProgress = 0
 
-  constructor(
-    private readonly res: ServerResponse,
-    private readonly stallTimeoutMs: number,
-    private readonly onStall: () => void,
-    /** Whether the response was ended, but middleware still holds that back: this is waiting too. */
-    private readonly isEndHeld: () => boolean,
-    /** How many bytes have left the response, where no socket tells. */
-    private readonly bytesPassedOn: () => number,
-  ) {}
+  constructor(res: ServerResponse, stallTimeoutMs: number, events: StallDetectorEvents) {
+    this.#res = res
+    this.#stallTimeoutMs = stallTimeoutMs
+    this.#events = events
+  }
 
-  /** Starts watching; call it after every write and end. While it watches already this does nothing. */
-  arm(): void {
-    if (this.#timer || this.stallTimeoutMs === Infinity) return
+  /** Starts checking: something is waiting now. While it checks already this does nothing. */
+  start(): void {
+    if (this.#stopChecks || this.#stallTimeoutMs === Infinity) return
     this.#accepted = -1
-    this.#looksWithoutProgress = 0
-    this.#timer = setTimeout(this.#look, this.stallTimeoutMs / LOOKS)
+    this.#checksWithoutProgress = 0
+    this.#stopChecks = everyShared(this.#stallTimeoutMs / CHECKS_PER_TIMEOUT, () => this.#check())
   }
 
   stop(): void {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
+    this.#stopChecks?.()
+    this.#stopChecks = undefined
+  }
+
+  #check(): void {
+    if (!this.#events.isWaiting) return this.stop()
+    const accepted = this.#acceptedBytes()
+    const hasProgress = accepted !== this.#accepted
+    this.#accepted = accepted
+    this.#checksWithoutProgress = hasProgress ? 0 : this.#checksWithoutProgress + 1
+    if (this.#checksWithoutProgress < CHECKS_PER_TIMEOUT) return
+    this.stop()
+    this.#events.onStall()
   }
 
   #acceptedBytes(): number {
-    const { res } = this
-    if (http2StreamOf(res)) return this.bytesPassedOn()
-    // A pipelined response whose turn has not come has no socket yet: it waits, but not for its reader.
-    return res.socket ? acceptedBytes(res.socket) : -1
-  }
-
-  readonly #look = () => {
-    const { res } = this
-    if (res.writableLength === 0 && !this.isEndHeld()) return this.stop()
-    const accepted = this.#acceptedBytes()
-    const stuck = accepted === this.#accepted && accepted !== -1
-    this.#accepted = accepted
-    this.#looksWithoutProgress = stuck ? this.#looksWithoutProgress + 1 : 0
-    if (this.#looksWithoutProgress < LOOKS) this.#timer?.refresh()
-    else {
-      this.stop()
-      this.onStall()
-    }
+    const { socket } = this.#res
+    return http2StreamOf(this.#res) || !socket ? this.#events.acceptedBytes : acceptedBytes(socket)
   }
 }
 
