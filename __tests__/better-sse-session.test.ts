@@ -202,6 +202,14 @@ describe('a session in use', () => {
   })
 })
 
+test('a misspelt option of iterate and stream is refused', async () => {
+  const { session: opened } = await session()
+  await expect(opened.iterate([], { eventNam: 'n' } as never)).rejects.toThrow('did you mean eventName?')
+  await expect(opened.stream(new Blob(['x']).stream() as never, { name: 'n' } as never)).rejects.toThrow(
+    "session.stream has no option 'name'",
+  )
+})
+
 describe('a broadcast of a Channel', () => {
   async function channelOf(options: Partial<OpenSessionOptions>[]) {
     const opened = await Promise.all(options.map((each) => session(each)))

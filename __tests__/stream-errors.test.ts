@@ -128,6 +128,19 @@ describe('onError', () => {
     expect(await outcome()).toBeInstanceOf(SecretError)
   })
 
+  test('that is async is withheld as invalid, and its rejection harms nothing', async () => {
+    const onWithhold = jest.fn()
+    const onError = async () => {
+      throw new Error('no text for it')
+    }
+    const { url, outcome } = await stream({ onError: onError as never, onWithhold })
+    const client = await open(url)
+    await client.over
+    expect(client.text).toBe(FIRST)
+    expect(await outcome()).toBeInstanceOf(SecretError)
+    expect(onWithhold.mock.calls).toEqual([[expect.any(Promise), 'invalid']])
+  })
+
   test('that is no function is refused', async () => {
     const { url, outcome } = await stream({ onError: 'failed' as never })
     await (await open(url)).over

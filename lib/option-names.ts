@@ -29,6 +29,8 @@ export function checkOptionNames<Options>(
 
 /** The name that needs the fewest edits, if these are few enough for a slip of the fingers. */
 function nearest(name: string, names: readonly string[]): string | undefined {
+  const longer = name.length >= 4 && names.find((other) => other.toLowerCase().startsWith(name.toLowerCase()))
+  if (longer) return longer
   const distances = names.map((other) => editDistance(name.toLowerCase(), other.toLowerCase()))
   const least = Math.min(...distances)
   return least <= Math.max(2, name.length / 3) ? names[distances.indexOf(least)] : undefined

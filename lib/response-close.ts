@@ -59,12 +59,16 @@ function createCloseHub(req: IncomingMessage, res: ServerResponse): CloseHub {
     runAll(listeners)
   }
   res.on('close', close)
-  const stopSocket = http2StreamOf(res) ? undefined : addSharedListener(req.socket, close)
+  const stream = http2StreamOf(res)
+  // A stream that is reset while bytes are pending may never emit 'close'.
+  stream?.on('aborted', close)
+  const stopSocket = stream ? undefined : addSharedListener(req.socket, close)
   const hub: CloseHub = {
     listeners: [],
     stop: () => {
       ;(res as WithHub)[CLOSE_HUB] = undefined
       res.removeListener('close', close)
+      stream?.removeListener('aborted', close)
       stopSocket?.()
     },
   }
@@ -77,6 +81,8 @@ function createCloseHub(req: IncomingMessage, res: ServerResponse): CloseHub {
  */
 export function destroyResponse(req: IncomingMessage, res: ServerResponse): void {
   const stream = http2StreamOf(res)
-  if (stream) stream.close(constants.NGHTTP2_CANCEL)
-  else req.socket.destroy()
+  if (!stream) return void req.socket.destroy()
+  // Does nothing to one that the client has reset, which must be destroyed to let go of what it was to send.
+  if (!stream.closed) stream.close(constants.NGHTTP2_CANCEL)
+  else stream.destroy()
 }

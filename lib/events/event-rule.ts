@@ -115,7 +115,11 @@ function keepValidated(schema: StandardSchemaV1): CompiledRule['keep'] {
     try {
       const result = schema['~standard'].validate(data)
       // A foreign thenable may resolve twice or out of order; a promise of ours does not.
-      return isPromise(result) ? Promise.resolve(result).then(toResult, () => REFUSED) : toResult(result)
+      return isPromise(result)
+        ? Promise.resolve(result)
+            .then(toResult)
+            .catch(() => REFUSED)
+        : toResult(result)
     } catch {
       return REFUSED
     }

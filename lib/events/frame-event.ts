@@ -61,7 +61,8 @@ export function frameEvent(rules: CompiledRules, item: unknown): FrameResult | P
     if (isEmptyInJson(data)) return withheld('unserialisable')
     const fields = { name, id, retry }
     const kept = rule.keep(data)
-    return isPromise(kept) ? kept.then((result) => write(fields, rule, result)) : write(fields, rule, kept)
+    if (!isPromise(kept)) return write(fields, rule, kept)
+    return kept.then((result) => write(fields, rule, result)).catch(() => withheld('invalid'))
   } catch {
     // A getter of the event threw.
     return withheld('invalid')

@@ -1,6 +1,7 @@
 import type { EndReason } from '../endings.js'
 import type { SlotStore } from '../store/slot-store.js'
 import { validateGrant, validateLeaseStates } from '../store/validate-store-result.js'
+import type { HeldLeases } from './held-leases.js'
 import { inBatches } from './in-batches.js'
 import { isMissing, mayBeHeld, type SlotLease } from './slot-lease.js'
 
@@ -28,7 +29,7 @@ export interface LeaseRenewalEvents {
  */
 export class LeaseRenewal {
   readonly #store: SlotStore
-  readonly #held: ReadonlyMap<string, SlotLease>
+  readonly #held: HeldLeases
   readonly #events: LeaseRenewalEvents
   readonly #leaseMs: number
   #timer: NodeJS.Timeout | undefined
@@ -39,7 +40,7 @@ export class LeaseRenewal {
   #overdueSince = Number.NEGATIVE_INFINITY
 
   /** @param held the leases, oldest first. */
-  constructor(store: SlotStore, held: ReadonlyMap<string, SlotLease>, events: LeaseRenewalEvents) {
+  constructor(store: SlotStore, held: HeldLeases, events: LeaseRenewalEvents) {
     this.#store = store
     this.#held = held
     this.#events = events
@@ -97,31 +98,31 @@ export class LeaseRenewal {
    * fail that were asked for.
    */
   async run(): Promise<void> {
-    const byKey = groupByKey([...this.#held.values()].filter(({ key }) => !this.#events.isFailing(key)))
+    const byKey = [...this.#held.byKey()].filter(([key]) => !this.#events.isFailing(key))
     const failures: unknown[] = []
     const fail = (key: string, error: unknown) => {
       failures.push(error)
       this.#events.onKeyFailure(key, error)
     }
     try {
-      await this.#renew([...byKey.values()].flat().filter(mayBeHeld))
+      await this.#renew(byKey.flatMap(([, leases]) => leases).filter(mayBeHeld))
     } catch (error) {
       if (await this.#events.isStoreDown(error)) throw error
       // Which key it was is not known, so each is asked for by itself.
-      await inBatches([...byKey], async ([key, leases]) => {
+      await inBatches(byKey, async ([key, leases]) => {
         await this.#renew(leases.filter(mayBeHeld)).catch((failure) => fail(key, failure))
       })
     }
-    await inBatches([...byKey], async ([key, leases]) => {
+    await inBatches(byKey, async ([key, leases]) => {
       if (this.#events.isFailing(key)) return
       await this.#reacquire(leases).catch((failure) => fail(key, failure))
     })
-    if (failures.length > 0 && failures.length === byKey.size) throw failures[0]
+    if (failures.length > 0 && failures.length === byKey.length) throw failures[0]
   }
 
   /** As {@link run}, for a key that has failed. Rejects if it still fails. */
   async runKey(key: string): Promise<void> {
-    const leases = [...this.#held.values()].filter((lease) => lease.key === key)
+    const leases = this.#held.ofKey(key)
     await this.#renew(leases.filter(mayBeHeld))
     await this.#reacquire(leases)
   }
@@ -144,7 +145,7 @@ export class LeaseRenewal {
     for (const [index, lease] of leases.entries()) {
       const state = states[index]
       // Its stream may have closed meanwhile, or a notice may have ended it.
-      if (lease.remote === 'revoked' || !this.#held.has(lease.slotId)) continue
+      if (lease.remote === 'revoked' || !this.#held.get(lease.slotId)) continue
       if (state === 'renewed') {
         lease.remote = 'held'
         if (askedAt >= this.#overdueSince) lease.isRenewedLate = false
@@ -163,25 +164,15 @@ export class LeaseRenewal {
 
   async #reacquireOne(lease: SlotLease): Promise<void> {
     const { key, slotId, limit } = lease
-    if (!this.#held.has(slotId) || !isMissing(lease)) return
+    if (!this.#held.get(slotId) || !isMissing(lease)) return
     lease.remote = 'unknown'
     const { granted } = validateGrant(
       await this.#store.acquire(key, slotId, lease.isRenewedLate ? limit : Infinity),
     )
     // Its stream closed meanwhile, and the release may have overtaken the acquire.
-    if (!this.#held.has(slotId)) return this.#store.release(key, slotId)
+    if (!this.#held.get(slotId)) return this.#store.release(key, slotId)
     lease.isRenewedLate = false
     if (granted) lease.remote = 'held'
     else this.#events.onEnd(lease, 'evicted')
   }
-}
-
-function groupByKey(leases: readonly SlotLease[]): Map<string, SlotLease[]> {
-  const byKey = new Map<string, SlotLease[]>()
-  for (const lease of leases) {
-    const ofKey = byKey.get(lease.key)
-    if (ofKey) ofKey.push(lease)
-    else byKey.set(lease.key, [lease])
-  }
-  return byKey
 }

@@ -129,6 +129,9 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
   }
   const { keyGenerator, limit, store, whenStoreDown, capacity, abandonedLimit, identifier, handler, skip } =
     options
+  // A request has many members, and is what `app.use(streamLimit)` gives.
+  const isRequest = 'method' in options && 'url' in options
+  if (!isRequest) checkOptionNames<StreamLimitOptions>('streamLimit', options, OPTIONS, OTHER_NAMES)
   if (typeof keyGenerator !== 'function') {
     throw badOption(
       'streamLimit: keyGenerator',
@@ -136,8 +139,6 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
       'a function that says whose stream this is, such as (req, res) => res.locals.userId',
     )
   }
-  // Not before: `app.use(streamLimit)` gives it a request, which has many members.
-  checkOptionNames<StreamLimitOptions>('streamLimit', options, OPTIONS, OTHER_NAMES)
   if (store !== undefined && !isSlotStore(store)) {
     throw badOption(
       'streamLimit: store',

@@ -110,7 +110,13 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     if (!isRefusal(error)) return next(error)
     // Nobody is left to be refused.
     if (isResponseClosed(req, res)) return
-    return handler ? handler(req, res, next, error) : next(error)
+    if (!handler) return next(error)
+    try {
+      await handler(req, res, next, error)
+    } catch (thrown) {
+      // Not by a rejection: Express 4 does not hear it.
+      next(toError(thrown))
+    }
   }
 
   /** @throws ERR_STREAM_LIMIT if too much goes on for a key, though maybe nobody reads it. */

@@ -1,5 +1,6 @@
 import { isTimerMs } from '../checks.js'
 import { badOption } from '../errors.js'
+import { checkOptionNames } from '../option-names.js'
 
 /** Sends one command, as it is, through a client to one Redis, or through one that routes by itself (ioredis). */
 export type SendCommand = (...command: string[]) => PromiseLike<unknown>
@@ -69,13 +70,24 @@ export interface RedisStoreConfig {
   hashKeys: boolean
 }
 
+const OPTIONS = {
+  sendCommand: true,
+  sendCommandCluster: true,
+  subscribe: true,
+  prefix: true,
+  leaseMs: true,
+  commandTimeoutMs: true,
+  hashKeys: true,
+} as const
+
 /** Checks the options when the store is made. */
 export function resolveRedisStoreOptions(options: RedisStoreOptions): RedisStoreConfig {
   if (typeof options !== 'object' || options === null) {
     throw badOption('RedisStore: options', options, 'an object with at least sendCommand')
   }
-  const { sendCommand, sendCommandCluster, subscribe, ...rest } = options
-  const { prefix = 'sse:', leaseMs = 30_000, commandTimeoutMs = 500, hashKeys = true, ...unknown } = rest
+  checkOptionNames<RedisStoreOptions>('RedisStore', options, OPTIONS)
+  const { sendCommand, sendCommandCluster, subscribe } = options
+  const { prefix = 'sse:', leaseMs = 30_000, commandTimeoutMs = 500, hashKeys = true } = options
   if (sendCommand !== undefined && sendCommandCluster !== undefined) {
     throw badOption(
       'RedisStore: sendCommandCluster',
@@ -108,10 +120,6 @@ export function resolveRedisStoreOptions(options: RedisStoreOptions): RedisStore
     }
   }
   if (typeof hashKeys !== 'boolean') throw badOption('RedisStore: hashKeys', hashKeys, 'true or false')
-  const [surplus] = Object.keys(unknown)
-  if (surplus !== undefined) {
-    throw badOption(`RedisStore: ${surplus}`, (unknown as Record<string, unknown>)[surplus], 'no such option')
-  }
   const send = sendCommandCluster ?? (({ command }) => (sendCommand as SendCommand)(...command))
   return { send, subscribe, prefix, leaseMs, commandTimeoutMs, hashKeys }
 }

@@ -3,6 +3,7 @@ import { EventBuffer, type IterateOptions, Session, type StreamOptions } from 'b
 import { isPromise } from '../checks.js'
 import { streamError } from '../errors.js'
 import { type FrameResult, frameEvent } from '../events/frame-event.js'
+import { checkOptionNames } from '../option-names.js'
 import { callSafely, createFailureWarning } from './call-safely.js'
 import { toFetchRequest, toFetchResponse } from './fetch-view.js'
 import { Pump } from './pump.js'
@@ -98,16 +99,17 @@ class GuardedSession<State> extends EventEmitter {
   /** Streams each item as the data of an event, `'iteration'` unless named; waits for the reader as streamEvents does. */
   async iterate(
     items: Iterable<unknown> | AsyncIterable<unknown>,
-    { eventName = 'iteration' }: IterateOptions = {},
+    options: IterateOptions = {},
   ): Promise<void> {
+    checkOptionNames<IterateOptions>('session.iterate', options, { eventName: true })
+    const { eventName = 'iteration' } = options
     await this.#pump(items, (data) => ({ event: eventName, data }))
   }
 
   /** Streams each chunk as the data of an event, `'stream'` unless named; waits for the reader as streamEvents does. */
-  async stream(
-    chunks: AsyncIterable<unknown>,
-    { eventName = 'stream' }: StreamOptions = {},
-  ): Promise<boolean> {
+  async stream(chunks: AsyncIterable<unknown>, options: StreamOptions = {}): Promise<boolean> {
+    checkOptionNames<StreamOptions>('session.stream', options, { eventName: true })
+    const { eventName = 'stream' } = options
     await this.#pump(chunks, (chunk) => ({
       event: eventName,
       data: chunk instanceof Uint8Array ? Buffer.from(chunk).toString() : chunk,

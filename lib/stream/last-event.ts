@@ -22,6 +22,8 @@ export function lastTextOf(
     warn(`onError of streamEvents threw: ${messageOf(thrown)}. The viewer is told nothing.`)
   }
   if (event === undefined) return ''
+  // An async onError: what it returns is withheld as invalid, and its rejection is nobody's.
+  if (isPromise(event)) event.then(undefined, () => {})
   const toText = (result: FrameResult | undefined) => {
     if (result?.ok) return result.frame.text
     if (result) callSafely(() => onWithhold(event, result.reason), createFailureWarning('onWithhold'))

@@ -109,6 +109,9 @@ export class Connection {
     res.once('finish', () => {
       this.#isFinished = isHandedOver(this.#req, res)
     })
+    // Otherwise an HTTP/2 stream stays until the client has sent its whole body.
+    const stream = http2StreamOf(res)
+    stream?.once('finish', () => stream.close())
     onResponseClose(this.#req, res, () => this.#close())
     if (firstLine) {
       this.writeLine(firstLine)

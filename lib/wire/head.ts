@@ -32,6 +32,9 @@ const RESTRICTED = new Map([
   ],
 ])
 
+/** HTTP/2 knows neither these (RFC 9113 section 8.2.2) nor status messages. */
+const OF_THE_CONNECTION = new Set(['keep-alive', 'proxy-connection', 'upgrade', 'http2-settings', 'te'])
+
 /** What earlier middleware may have said of a body that is not this one. */
 const STALE = ['Content-Length', 'Content-Encoding', 'Content-Range', 'ETag', 'Last-Modified', 'Trailer']
 
@@ -105,9 +108,11 @@ function headersSent() {
 export function writeHead(req: IncomingMessage, res: ServerResponse, headers: StreamHeaders): void {
   for (const name of STALE) res.removeHeader(name)
   for (const [name, value] of Object.entries(DEFAULTS)) res.setHeader(name, value)
+  const isHttp2 = http2StreamOf(res) !== undefined
   let connection: HeaderValue = req.method === 'GET' ? 'close' : undefined
   for (const [name, value] of Object.entries(headers)) {
     if (name.toLowerCase() === 'connection') connection = value
+    else if (isHttp2 && OF_THE_CONNECTION.has(name.toLowerCase())) continue
     else if (value === undefined) res.removeHeader(name)
     else if (name.toLowerCase() === 'set-cookie') res.appendHeader(name, value)
     else res.setHeader(name, value)
@@ -115,8 +120,7 @@ export function writeHead(req: IncomingMessage, res: ServerResponse, headers: St
   const cacheControl = String(res.getHeader('Cache-Control') ?? 'no-store')
   if (!/(^|,)\s*no-transform\s*(,|$)/i.test(cacheControl))
     res.setHeader('Cache-Control', `${cacheControl}, no-transform`)
-  // HTTP/2 knows neither status messages nor headers of the connection (RFC 9113 section 8.2.2).
-  if (http2StreamOf(res)) return void res.writeHead(200)
+  if (isHttp2) return void res.writeHead(200)
   writeConnectionHeader(req, res, connection)
   // Said and not left to Node, which would leave it out for a HEAD and then close the connection, and which
   // stops chunking when the header is removed. An HTTP/1.0 client knows no chunks.

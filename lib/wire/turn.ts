@@ -7,7 +7,10 @@ import { isResponseClosed, onResponseClose } from '../response-close.js'
  */
 export function readBody(req: IncomingMessage): void {
   const hasBody =
-    req.headers['content-length'] !== undefined || req.headers['transfer-encoding'] !== undefined
+    req.headers['content-length'] !== undefined ||
+    req.headers['transfer-encoding'] !== undefined ||
+    // Where neither is needed (RFC 9113 section 8.1.1).
+    req.httpVersionMajor === 2
   if (hasBody && req.readableFlowing === null) req.resume()
 }
 
