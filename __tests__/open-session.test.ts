@@ -461,7 +461,7 @@ describe('misuse is an error before the first byte', () => {
 
   test.each([
     [{ keepalive: 5 }, "openSession has no option 'keepalive'; did you mean keepAlive?"],
-    [{ statusCode: 201 }, "openSession has no option 'statusCode'; Its"],
+    [{ statusCode: 201 }, "openSession has no option 'statusCode'. Its"],
     [{ serializer: String }, "openSession has no option 'serializer'; did you mean asText in defineEvents?"],
   ])('an option that does not exist: %p', async (option, message) => {
     const { code, text } = await fails(async (req, res) => {

@@ -21,8 +21,8 @@ export function checkOptionNames<Options>(
   for (const name in options) {
     if (Object.hasOwn(known, name)) continue
     const meant = Object.hasOwn(otherNames, name) ? otherNames[name] : nearest(name, names)
-    const advice = meant === undefined ? '' : ` did you mean ${meant}?`
-    const message = `${where} has no option ${inspectValue(name)};${advice} Its options are ${names.join(', ')}.`
+    const advice = meant === undefined ? '.' : `; did you mean ${meant}?`
+    const message = `${where} has no option ${inspectValue(name)}${advice} Its options are ${names.join(', ')}.`
     throw Object.assign(new TypeError(message), { code: 'ERR_STREAM_BAD_OPTION' })
   }
 }

@@ -17,7 +17,7 @@ import type { CompiledRules } from './viewer-events.js'
 export type WithholdReason = 'unlisted' | 'invalid' | 'unserialisable' | 'bad-id' | 'unchecked'
 
 /** One event as it stands on the wire. */
-export interface Frame {
+interface Frame {
   readonly text: string
   /** How long the text is as UTF-8. */
   readonly bytes: number

@@ -113,7 +113,7 @@ function resolveOptions(where: string, options: DefineEventsOptions): DefineEven
 function compileRules(rules: EventRules, allowReservedNames: boolean): Map<string, CompiledRule> {
   // A Map has no own property names: everything would be withheld.
   if (typeof rules !== 'object' || rules === null || Symbol.iterator in rules) {
-    throw badOption('defineEvents: the rules', rules, "an object such as { 'build.done': ['url'] }")
+    throw badOption('defineEvents: the object of rules', rules, "an object such as { 'build.done': ['url'] }")
   }
   return new Map(
     Object.entries(rules).map(([name, rule]) => {

@@ -146,7 +146,7 @@ function limitReached(identifier: string, limit: number, held: number) {
 function tooMuchAbandoned(identifier: string, limit: number, abandoned: number) {
   return streamError(
     'ERR_STREAM_LIMIT',
-    `The work of ${abandoned} streams that you left has not stopped yet (policy "${identifier}"). Try again later.`,
+    `The work of ${abandoned} stream${abandoned === 1 ? '' : 's'} that you left has not stopped yet (policy "${identifier}"). Try again later.`,
     { headers: rateLimitHeaders(identifier, limit) },
   )
 }

@@ -21,8 +21,7 @@ export function socketForChunks(req: IncomingMessage, res: ServerResponse): Sock
   const { socket } = res
   const { _headerSent, outputData } = res as unknown as Internals
   const isSafe =
-    socket !== null &&
-    socket.writable &&
+    socket?.writable &&
     (socket as { _httpMessage?: unknown })._httpMessage === res &&
     res.write === NATIVE_WRITE &&
     _headerSent === true &&
