@@ -257,6 +257,41 @@ describe('a broadcast of a Channel', () => {
     warn.mockRestore()
   })
 
+  test('shows each session what its own whitelist keeps, and asks a schema once for those that share one', async () => {
+    const validate = jest.fn((value: unknown) => ({ value }))
+    const schema = { '~standard': { version: 1, vendor: 'test', validate } } as const
+    const shared = defineEvents({ n: schema })
+    const { channel, clients } = await channelOf([
+      { events: shared },
+      { events: defineEvents({ n: ['a'] }) },
+      { events: shared },
+      { events: defineEvents({ n: true }) },
+      { events: defineEvents({}) },
+      { events: shared },
+    ])
+    const data = { a: 1, secret: 2 }
+    channel.broadcast(data, 'n', { eventId: '1' })
+    expect(validate).toHaveBeenCalledTimes(1)
+    await Promise.resolve()
+    data.a = 5
+    await clients[0]?.until(({ events: arrived }) => arrived.length === 1)
+    channel.broadcast(data, 'n', { eventId: '1' })
+    await Promise.all(
+      clients
+        .filter((_, i) => i !== 4)
+        .map((client) => client.until(({ events: arrived }) => arrived.length === 2)),
+    )
+    const all = ['{"a":1,"secret":2}', '{"a":5,"secret":2}']
+    expect(clients.map((client) => client.events.map((event) => event.data))).toEqual([
+      all,
+      ['{"a":1}', '{"a":5}'],
+      all,
+      all,
+      [],
+      all,
+    ])
+  })
+
   test('with an async schema is withheld as unchecked', async () => {
     const onWithhold = jest.fn()
     const { channel, clients } = await channelOf([{ onWithhold }, {}])

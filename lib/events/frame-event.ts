@@ -61,7 +61,7 @@ export function frameEvent(rules: CompiledRules, item: unknown): FrameResult | P
     if (isEmptyInJson(data)) return withheld('unserialisable')
     const fields = { name, id, retry }
     const kept = rule.keep(data)
-    if (!isPromise(kept)) return write(fields, rule, kept)
+    if (!(kept instanceof Promise)) return write(fields, rule, kept)
     return kept.then((result) => write(fields, rule, result)).catch(() => withheld('invalid'))
   } catch {
     // A getter of the event threw.
@@ -135,6 +135,12 @@ const ESCAPES: Readonly<Record<string, string>> = {
   '\u2029': '\\u2029',
 }
 
+const BREAKS_LINES = /[\u0085\u2028\u2029]/
+
+function escapeLineBreaks(json: string): string {
+  return json.replace(/[\u0085\u2028\u2029]/g, (found) => ESCAPES[found] as string)
+}
+
 /** One line, also for readers in Python: JSON escapes CR and LF, and not these three (`str.splitlines` ends a line there). */
 function writeJson(value: unknown): string | undefined {
   if (value === undefined) return 'data: null\n'
@@ -142,7 +148,7 @@ function writeJson(value: unknown): string | undefined {
   try {
     const json = JSON.stringify(value) as string | undefined
     if (json === undefined) return undefined
-    return `data: ${json.replace(/[\u0085\u2028\u2029]/g, (found) => ESCAPES[found] as string)}\n`
+    return BREAKS_LINES.test(json) ? `data: ${escapeLineBreaks(json)}\n` : `data: ${json}\n`
   } catch {
     return undefined
   }

@@ -2,7 +2,8 @@ import { EventEmitter } from 'node:events'
 import { EventBuffer, type IterateOptions, Session, type StreamOptions } from 'better-sse'
 import { isPromise } from '../checks.js'
 import { streamError } from '../errors.js'
-import { type FrameResult, frameEvent } from '../events/frame-event.js'
+import type { FrameResult } from '../events/frame-event.js'
+import { frameToPush } from '../events/shared-frame.js'
 import { checkOptionNames } from '../option-names.js'
 import { callSafely, createFailureWarning } from './call-safely.js'
 import { toFetchRequest, toFetchResponse } from './fetch-view.js'
@@ -77,7 +78,7 @@ class GuardedSession<State> extends EventEmitter {
     const { connection, rules, onWithhold } = this[SESSION_CONTEXT]
     if (!connection.isWritable) return this
     const item = { event: eventName, data, id: eventId }
-    const framing = frameEvent(rules, item)
+    const framing = frameToPush(rules, item)
     const result: FrameResult = isPromise(framing) ? { ok: false, reason: 'unchecked' } : framing
     if (!result.ok) {
       if (onWithhold) {
