@@ -81,16 +81,20 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
           if (reservation.isCancelled) return
-          checkAbandoned(key, cap)
+          checkAbandoned(key, cap, manager.countLocally(key))
           const lease = new SlotLease(key, nextSlotId(), cap, (reason) => terminate(res, reason))
-          const answer = manager.acquire(lease, () => reservation.isCancelled)
+          const answer = manager.acquire(lease, reservation)
           const grant = isPromise(answer) ? await answer : answer
           // From here to `commit` in one tick, so that nothing changes in between.
           if (!grant.granted) throw limitReached(identifier, cap, grant.held)
           if (reservation.isCancelled) return manager.release(lease)
-          if (isFull()) {
+          try {
+            // Others may have been admitted, or have left work behind, while the store was asked.
+            if (isFull()) throw capacityReached(identifier)
+            checkAbandoned(key, cap, manager.countLocally(key) - 1)
+          } catch (refusal) {
             manager.release(lease)
-            throw capacityReached(identifier)
+            throw refusal
           }
           admitted.add(res)
           open += 1
@@ -119,11 +123,14 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     }
   }
 
-  /** @throws ERR_STREAM_LIMIT if too much goes on for a key, though maybe nobody reads it. */
-  function checkAbandoned(key: string, cap: number): void {
+  /**
+   * @param streams how many streams the key holds open in this process.
+   * @throws ERR_STREAM_LIMIT if too much goes on for a key, though maybe nobody reads it.
+   */
+  function checkAbandoned(key: string, cap: number, streams: number): void {
     const count = abandoned.count(key)
     const most = cap + (abandonedLimit ?? Math.max(10, 2 * cap))
-    if (count > 0 && count + manager.countLocally(key) >= most) throw tooMuchAbandoned(identifier, cap, count)
+    if (count > 0 && count + streams >= most) throw tooMuchAbandoned(identifier, cap, count)
   }
 
   return Object.defineProperties(streamLimitMiddleware, {
