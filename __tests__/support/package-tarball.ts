@@ -31,6 +31,7 @@ const SOURCES = [
 const INSTALLED = [
   'express',
   'express-rate-limit',
+  'ai',
   'better-sse',
   'http-errors',
   'zod',
