@@ -25,6 +25,9 @@ const SOURCES = [
   'README.md',
   'LICENSE',
   'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  'docs',
 ]
 
 /** What a user of the package has installed next to it. */
