@@ -118,12 +118,9 @@ describe('the mailbox', () => {
     const { body } = await fetch(`${url}/news`, { signal: leave.signal })
     await eventually(() => bus.listenerCount('event') === 1)
     bus.emit('event', { event: 'build.done', data: { url: '/builds/7', log: 'secret' } })
-    let text = ''
-    for await (const chunk of body?.pipeThrough(new TextDecoderStream()) ?? []) {
-      text += chunk
-      if (text.includes('\n\n')) break
-    }
-    expect(text).toBe('retry: 2000\nevent: build.done\ndata: {"url":"/builds/7"}\n\n')
+    expect(await readUntil(body, '\n\n')).toBe(
+      'retry: 2000\nevent: build.done\ndata: {"url":"/builds/7"}\n\n',
+    )
     leave.abort()
     await eventually(() => bus.listenerCount('event') === 0)
   })
@@ -131,26 +128,40 @@ describe('the mailbox', () => {
 
 describe('the resume by id', () => {
   test.each([
-    { lastId: undefined, text: /id: 1\n.*id: 2\n.*id: 3\n/s },
-    { lastId: '2', text: /^retry: 2000\nevent: row.added\nid: 3\ndata: {"name":"c"}\n\n$/ },
-    { lastId: '4', text: /event: history.lost\nid: \n/ },
-    { lastId: 'x', text: /event: history.lost\nid: \n/ },
-  ])('after $lastId', async ({ lastId, text }) => {
-    jest.resetModules()
-    const { addRow, watchRows } = load('resume.js') as {
-      addRow(name: string): void
-      watchRows: RequestHandler
-    }
-    for (const name of ['a', 'b', 'c']) addRow(name)
-    const app = express()
-    app.get('/', async (req, res, next) => {
-      await watchRows(req, res, next)
-      res.end()
-    })
-    const { url } = await serve(app)
-    const answer = await fetch(url, { headers: lastId === undefined ? {} : { 'Last-Event-ID': lastId } })
-    expect(await answer.text()).toMatch(text)
-  })
+    { lastId: undefined, names: ['a', 'b', 'c', 'd'] },
+    { lastId: '2', names: ['c', 'd'] },
+    { lastId: '3', names: ['d'] },
+    { lastId: '4', names: ['history.lost', 'd'] },
+    { lastId: 'x', names: ['history.lost', 'd'] },
+  ])(
+    'sends what came after $lastId, then what is new, and leaves no listener behind',
+    async ({ lastId, names }) => {
+      jest.resetModules()
+      const { addRow, table, watchRows } = load('resume.js') as {
+        addRow(name: string): void
+        table: EventEmitter
+        watchRows: RequestHandler
+      }
+      for (const name of ['a', 'b', 'c']) addRow(name)
+      const { url } = await serve(express().get('/', watchRows))
+      const leave = new AbortController()
+      const headers = lastId === undefined ? {} : { 'Last-Event-ID': lastId }
+      const { body } = await fetch(url, { headers, signal: leave.signal })
+      await eventually(() => table.listenerCount('added') === 1)
+      addRow('d')
+      expect(await readUntil(body, '"d"}\n\n')).toBe(
+        `retry: 2000\n${names
+          .map((name) =>
+            name.length > 1
+              ? `event: ${name}\nid: \ndata: null\n\n`
+              : `event: row.added\nid: ${'abcd'.indexOf(name) + 1}\ndata: {"name":"${name}"}\n\n`,
+          )
+          .join('')}`,
+      )
+      leave.abort()
+      await eventually(() => table.listenerCount('added') === 0)
+    },
+  )
 })
 
 test('the test of a route passes under node --test', async () => {
@@ -163,3 +174,12 @@ test('the test of a route passes under node --test', async () => {
     packed.remove()
   }
 }, 120_000)
+
+async function readUntil(body: ReadableStream | null, end: string): Promise<string> {
+  let text = ''
+  for await (const chunk of body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    text += chunk
+    if (text.includes(end)) break
+  }
+  return text
+}
