@@ -2,14 +2,18 @@ import { Readable } from 'node:stream'
 import express, { type Request } from 'express'
 import {
   defineEvents,
+  MemoryStore,
   openSession,
   problemJson,
+  type SlotStore,
   type StreamLimitOptions,
   type StreamSource,
   streamEvents,
   streamLimit,
 } from 'express-sse-guard'
 import { open } from './support/clients.js'
+import { heapAfterCollection } from './support/collect-garbage.js'
+import { deferred } from './support/deferred.js'
 import { eventually } from './support/eventually.js'
 import { serve } from './support/server.js'
 
@@ -71,7 +75,7 @@ test('30 times open and abort by one user leave at most limit + abandonedLimit s
   const refused = await visit()
   await refused.until(() => refused.text.includes('ERR_STREAM_LIMIT'))
   expect(JSON.parse(refused.text).detail).toBe(
-    'The work of 12 streams that you left has not stopped yet (policy "sse"). Try again later.',
+    'The work of 12 streams that you left has not stopped yet, as it does not heed its signal (policy "sse"). Try again later.',
   )
   expect((await visit('bob')).status).toBe(200)
 
@@ -87,6 +91,102 @@ test('open streams count together with what was abandoned', async () => {
   expect((await visit()).status).toBe(200)
   expect((await visit()).status).toBe(429)
   source.letGo()
+})
+
+test('streams that open at the same time do not pass it together while the store is asked', async () => {
+  const source = new DeafSource()
+  const slots = new MemoryStore()
+  let asked = 0
+  let together = 1
+  let answer = deferred()
+  // Answers when so many have asked as shall be decided together.
+  const store: SlotStore = {
+    acquire: async (key, slotId, limit) => {
+      asked += 1
+      if (asked === together) answer.resolve()
+      await answer.promise
+      return slots.acquire(key, slotId, limit)
+    },
+    release: (key, slotId) => slots.release(key, slotId),
+    count: (key) => slots.count(key),
+  }
+  const { visit, visitAndLeave, limit } = await serveSource(source.start, {
+    abandonedLimit: 2,
+    limit: 5,
+    store,
+  })
+  for (let i = 0; i < 6; i += 1) await visitAndLeave()
+  answer = deferred()
+  together = asked + 5
+  const statuses = (await Promise.all(Array.from({ length: 5 }, () => visit()))).map(({ status }) => status)
+  expect(statuses.toSorted()).toEqual([200, 429, 429, 429, 429])
+  expect([limit.open, await limit.count('alice')]).toEqual([1, 1])
+  source.letGo()
+})
+
+test.each(['iterate', 'stream'] as const)('session.%s counts as well', async (method) => {
+  const source = new DeafSource()
+  const limit = streamLimit({ keyGenerator: () => 'alice', limit: 1, abandonedLimit: 0 })
+  const app = express()
+  app.get('/', limit, async (req, res) => {
+    const session = await openSession(req, res, { events })
+    // Typed for streams, but better-sse takes any async iterable.
+    await session[method](source.start() as never, { eventName: 'n' })
+  })
+  app.use(problemJson())
+  const { url } = await serve(app)
+  const client = await open(url)
+  await client.until(() => client.events.length > 0)
+  client.close()
+  await eventually(() => limit.open === 0)
+  expect((await open(url)).status).toBe(429)
+  source.letGo()
+  await eventually(async () => (await open(url)).status === 200)
+})
+
+test('a source that never settles holds neither its response nor its session nor its socket', async () => {
+  const refs: WeakRef<object>[] = []
+  const blocked: Promise<never>[] = []
+  const limit = streamLimit({ keyGenerator: () => 'alice', limit: 5, abandonedLimit: 100 })
+  const app = express()
+  app.get('/', limit, async (req, res) => {
+    const session = await openSession(req, res, { events })
+    refs.push(...[res, session, req.socket].map((each) => new WeakRef<object>(each)))
+    const { promise } = deferred()
+    blocked.push(promise as Promise<never>)
+    await streamEvents(session, async function* () {
+      yield n
+      await promise
+    })
+  })
+  const { url } = await serve(app)
+  for (let i = 0; i < 10; i += 1) {
+    const client = await open(url)
+    await client.until(() => client.events.length > 0)
+    client.close()
+    await eventually(() => limit.open === 0)
+  }
+  // A socket that was just closed may stay in the last frame of Node's parser.
+  await eventually(() => heapAfterCollection() > 0 && refs.filter((ref) => ref.deref()).length <= 3)
+  expect(blocked).toHaveLength(10)
+})
+
+test('the timer of the warning is one per limiter, keeps no process alive, and goes with the last source', async () => {
+  const source = new DeafSource()
+  const { visitAndLeave } = await serveSource(source.start)
+  const started = jest.spyOn(globalThis, 'setTimeout')
+  const stopped = jest.spyOn(globalThis, 'clearTimeout')
+  await visitAndLeave()
+  await visitAndLeave()
+  const timers = started.mock.results.filter(
+    (_, i) => Number(started.mock.calls[i]?.[1]) > 4000 && Number(started.mock.calls[i]?.[1]) <= 5000,
+  )
+  expect(timers).toHaveLength(1)
+  const timer = timers[0]?.value as NodeJS.Timeout
+  expect(timer.hasRef()).toBe(false)
+  source.letGo()
+  await eventually(() => stopped.mock.calls.some(([cleared]) => cleared === timer))
+  jest.restoreAllMocks()
 })
 
 test('a source that heeds the signal never counts', async () => {

@@ -4,6 +4,14 @@
  */
 const MAX_WAIT_MS = 50
 
+/** A request that waits, as far as it is known here. */
+export interface WaitingRequest {
+  /** Whether nobody waits for the stream any more. */
+  readonly isCancelled: boolean
+  /** Calls `listener` when the response closes; returns a function that takes the listener back. */
+  onCancel(listener: () => void): () => void
+}
+
 /** Requests that will be refused unless a stream of their key closes in time. They hold no slot and no place. */
 export class CloseWaiters {
   /** By key, in the order of arrival: each close is for the one who has waited longest. No key without waiters. */
@@ -14,8 +22,8 @@ export class CloseWaiters {
     return performance.now() + MAX_WAIT_MS
   }
 
-  /** Resolves with true when a stream of the key has closed, and with false at the deadline. */
-  waitForClose(key: string, deadline: number): Promise<boolean> {
+  /** Resolves with true when a stream of the key has closed; with false at the deadline, or when the client leaves. */
+  waitForClose(key: string, deadline: number, request: WaitingRequest): Promise<boolean> {
     const waitMs = deadline - performance.now()
     if (waitMs <= 0) return Promise.resolve(false)
     return new Promise((resolve) => {
@@ -23,12 +31,14 @@ export class CloseWaiters {
       this.#waitersOf.set(key, waiters)
       const settle = (hasClosed: boolean) => {
         clearTimeout(timer)
+        stopListening()
         waiters.delete(wake)
         if (waiters.size === 0) this.#waitersOf.delete(key)
         resolve(hasClosed)
       }
       const wake = () => settle(true)
       const timer = setTimeout(settle, waitMs, false)
+      const stopListening = request.onCancel(() => settle(false))
       waiters.add(wake)
     })
   }

@@ -13,12 +13,15 @@ export class Reservation {
   #isClosed = false
   /** What gives the slot back, once the stream is admitted. */
   #onClose: (() => void) | undefined
+  /** What ends a wait for a slot. Only while the stream is being decided. */
+  #onCancel: (() => void) | undefined
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req
     this.#res = res
     this.#stopWatching = onResponseClose(req, res, () => {
       this.#isClosed = true
+      this.#onCancel?.()
       this.#onClose?.()
     })
   }
@@ -26,6 +29,18 @@ export class Reservation {
   /** Whether nobody waits for the stream any more. */
   get isCancelled(): boolean {
     return this.#isClosed || isResponseOver(this.#req, this.#res)
+  }
+
+  /**
+   * Calls `listener` when the response closes, for one who waits: there is one at a time.
+   *
+   * @returns a function that takes the listener back.
+   */
+  onCancel(listener: () => void): () => void {
+    this.#onCancel = listener
+    return () => {
+      this.#onCancel = undefined
+    }
   }
 
   /** The stream is admitted: calls `onClose` once, when the response closes. */

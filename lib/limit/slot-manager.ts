@@ -1,7 +1,7 @@
 import { badOption, streamError } from '../errors.js'
 import { isPromise } from '../is-promise.js'
 import type { StreamEnd } from '../stream-end.js'
-import { CloseWaiters } from './close-waiters.js'
+import { CloseWaiters, type WaitingRequest } from './close-waiters.js'
 import { type ClosedSlot, DeferredReleases } from './deferred-releases.js'
 import { LeaseRenewal } from './lease-renewal.js'
 import { MemoryStore } from './memory-store.js'
@@ -62,15 +62,15 @@ export class SlotManager {
    * Takes the slot of a lease; at once if the store answers at once and there is one to take. A refusal waits a little for
    * one of the key's streams in this process to close, see {@link CloseWaiters}.
    *
-   * @param isCancelled whether nobody waits for the slot any more.
+   * @param request who waits for the slot.
    * @throws ERR_STREAM_STORE when the store is down and `whenStoreDown` is 'refuse'.
    */
-  acquire(lease: SlotLease, isCancelled: () => boolean): Grant | Promise<Grant> {
+  acquire(lease: SlotLease, request: WaitingRequest): Grant | Promise<Grant> {
     const held = this.countLocally(lease.key)
     const overdue = this.#availability.isKeyDown(lease.key) ? undefined : this.#renewal.renewIfOverdue()
     const answer = overdue ? overdue.then(() => this.#acquireNow(lease)) : this.#acquireNow(lease)
     const settle = (grant: Grant) =>
-      grant.granted || held === 0 ? grant : this.#retryAfterClose(lease, grant, held, isCancelled)
+      grant.granted || held === 0 ? grant : this.#retryAfterClose(lease, grant, held, request)
     return isPromise(answer) ? answer.then(settle) : settle(answer)
   }
 
@@ -124,15 +124,21 @@ export class SlotManager {
     lease: SlotLease,
     refusal: Grant,
     held: number,
-    isCancelled: () => boolean,
+    request: WaitingRequest,
   ): Promise<Grant> {
     const { key } = lease
     const deadline = this.#closeWaiters.deadline()
     let grant = refusal
     let before = held
-    while (!grant.granted && before > 0 && !isCancelled()) {
-      if (this.countLocally(key) >= before && !(await this.#closeWaiters.waitForClose(key, deadline))) break
-      if (isCancelled()) break
+    while (!grant.granted && before > 0 && !request.isCancelled) {
+      const hasClosed =
+        this.countLocally(key) < before || (await this.#closeWaiters.waitForClose(key, deadline, request))
+      if (!hasClosed) break
+      if (request.isCancelled) {
+        // The close it was woken for is for the next who waits.
+        this.#closeWaiters.notifyClosed(key)
+        break
+      }
       before = this.countLocally(key)
       grant = await this.#acquireNow(lease)
     }

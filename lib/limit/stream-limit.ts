@@ -3,6 +3,7 @@ import type { Request, Response } from 'express'
 import { isRefusal, quote, streamError } from '../errors.js'
 import { isLimit } from '../is-limit.js'
 import { isPromise } from '../is-promise.js'
+import { withOtherPolicies } from '../rate-limit-lists.js'
 import { isResponseOver } from '../response-close.js'
 import { addSlotOwner } from '../response-slots.js'
 import { endStream } from '../stream-end.js'
@@ -82,16 +83,21 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
           if (reservation.isCancelled) return
-          checkAbandoned(key, cap)
+          const work = tooMuchWork(res, key, cap, manager.countLocally(key))
+          if (work) throw work
           const lease = new SlotLease(key, nextSlotId(), cap, (reason) => endStream(res, reason))
-          const answer = manager.acquire(lease, () => reservation.isCancelled)
+          const answer = manager.acquire(lease, reservation)
           const grant = isPromise(answer) ? await answer : answer
           // From here to `commit` in one tick, so that nothing changes in between.
-          if (!grant.granted) throw limitReached(identifier, cap, grant.held)
+          if (!grant.granted) throw limitReached(res, identifier, cap, grant.held)
           if (reservation.isCancelled) return manager.release(lease)
-          if (isFull()) {
+          // Others may have been admitted while the store was asked; the slot that was just granted is counted here already.
+          const refusal = isFull()
+            ? capacityReached(identifier)
+            : tooMuchWork(res, key, cap, manager.countLocally(key) - 1)
+          if (refusal) {
             manager.release(lease)
-            throw capacityReached(identifier)
+            throw refusal
           }
           admitted.add(res)
           open += 1
@@ -114,11 +120,11 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     return handler ? handler(req, res, next, error) : next(error)
   }
 
-  /** @throws ERR_STREAM_LIMIT if too much goes on for a key, though maybe nobody reads it. */
-  function checkAbandoned(key: string, cap: number): void {
+  /** The refusal if too much goes on for a key already, in this process, though maybe nobody reads it. */
+  function tooMuchWork(res: ServerResponse, key: string, cap: number, streams: number) {
     const count = abandoned.count(key)
     const most = cap + (abandonedLimit ?? Math.max(10, 2 * cap))
-    if (count > 0 && count + manager.countLocally(key) >= most) throw tooMuchAbandoned(identifier, cap, count)
+    return count > 0 && count + streams >= most ? tooMuchAbandoned(res, identifier, cap, count) : undefined
   }
 
   return Object.defineProperties(streamLimitMiddleware, {
@@ -128,33 +134,35 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
   }) as typeof streamLimitMiddleware & StreamLimit
 }
 
-function limitReached(identifier: string, limit: number, held: number) {
+function limitReached(res: ServerResponse, identifier: string, limit: number, held: number) {
   return streamError(
     'ERR_STREAM_LIMIT',
     limit === 0
       ? `You may not open a stream here (policy "${identifier}").`
       : `You have ${held} of ${limit} allowed streams open (policy "${identifier}"). Close one, then try again.`,
-    { headers: rateLimitHeaders(identifier, limit) },
+    { headers: rateLimitHeaders(res, identifier, limit) },
   )
 }
 
-function tooMuchAbandoned(identifier: string, limit: number, abandoned: number) {
+function tooMuchAbandoned(res: ServerResponse, identifier: string, limit: number, abandoned: number) {
+  const streams = abandoned === 1 ? '1 stream' : `${abandoned} streams`
   return streamError(
     'ERR_STREAM_LIMIT',
-    `The work of ${abandoned} streams that you left has not stopped yet (policy "${identifier}"). Try again later.`,
-    { headers: rateLimitHeaders(identifier, limit) },
+    `The work of ${streams} that you left has not stopped yet, as it does not heed its signal (policy "${identifier}"). Try again later.`,
+    { headers: rateLimitHeaders(res, identifier, limit) },
   )
 }
 
 /**
  * https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (draft 10): a quota of streams that are open at
- * once, of which none remains. There is no Retry-After, as nobody knows when one closes.
+ * once, of which none remains. There is no Retry-After, as nobody knows when one closes. With the policies of others, as
+ * whoever answers, such as Express itself, may set these headers in the place of those that are there.
  */
-function rateLimitHeaders(identifier: string, limit: number): Record<string, string> {
-  return {
+function rateLimitHeaders(res: ServerResponse, identifier: string, limit: number): Record<string, string> {
+  return withOtherPolicies(res, {
     'RateLimit-Policy': `"${identifier}";q=${limit};qu="concurrent-requests"`,
     RateLimit: `"${identifier}";r=0`,
-  }
+  }) as Record<string, string>
 }
 
 function capacityReached(identifier: string) {
