@@ -83,6 +83,7 @@ function attacks(storeOf: () => SlotStore | undefined) {
       expect(count).toBe(100)
       expect(attackers.every(({ refusals }) => refusals > connections)).toBe(true)
     },
+    180_000,
   )
 
   test('200 simultaneous opens never pass the capacity, and leave no slot in the store', async () => {
