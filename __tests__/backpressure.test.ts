@@ -191,30 +191,6 @@ test('an idle stream is not stalled, however short the timeout', async () => {
   expect(client.response.closed).toBe(false)
 })
 
-test('a pipelined response that was ended before its turn is not stalled', async () => {
-  const app = express()
-  const results: string[] = []
-  let ends = () => {}
-  app.get('/first', (_req, res) => {
-    ends = () => res.end('done')
-  })
-  app.get('/second', async (req, res) => {
-    const session = await openSession(req, res, { events, stallTimeoutMs: 20 })
-    session.push(1, 'n')
-    const ending = streamEvents(session, never)
-    res.end()
-    results.push((await ending).endedBy)
-  })
-  const { port } = await serve(app)
-  const client = await raw(port)
-  client.send(get('/first') + get('/second', 'Connection: close'))
-  await eventually(() => results.length === 1)
-  await new Promise((resolve) => setTimeout(resolve, 100))
-  ends()
-  await client.closed
-  expect([results, client.text]).toEqual([['aborted'], expect.stringContaining('event: n\ndata: 1\n\n')])
-})
-
 test('stallTimeoutMs: Infinity cuts nobody', async () => {
   const { app, results } = await stream(() => [{ event: 'n', data: 'x'.repeat(20 * MB) }], Infinity)
   const { port, server } = await serve(app)
@@ -228,20 +204,6 @@ test('stallTimeoutMs: Infinity cuts nobody', async () => {
   client.socket.resume()
   await client.closed
   expect([client.text.length > 20 * MB, results[0]?.endedBy]).toEqual([true, 'source'])
-})
-
-test('the stall watch ends with its response', async () => {
-  const timers = jest.spyOn(globalThis, 'setTimeout')
-  const { app, results } = await stream(() => [{ event: 'n', data: 'x'.repeat(20 * MB) }], 444_444)
-  const { url } = await serve(app)
-  const client = await open(url)
-  const watch = () => timers.mock.results[timers.mock.calls.findIndex(([, ms]) => ms === 111_111)]?.value
-  await eventually(() => watch() !== undefined)
-  expect(watch()._destroyed).toBe(false)
-  client.close()
-  await eventually(() => results.length === 1)
-  expect(watch()._destroyed).toBe(true)
-  timers.mockRestore()
 })
 
 test('a socket that dies under a stalled stream settles it as the client leaving', async () => {

@@ -1,13 +1,11 @@
 import { once } from 'node:events'
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createChannel, createSession, type Session } from 'better-sse'
 import express, { type Request, type Response } from 'express'
-import { defineEvents, type OpenSessionOptions, openSession, streamEvents } from 'express-sse-guard'
+import { defineEvents, type OpenSessionOptions, openSession } from 'express-sse-guard'
 import { z } from 'zod'
 import { get, open, raw } from './support/clients.js'
 import { eventually } from './support/eventually.js'
 import { serve } from './support/server.js'
-import { never } from './support/sources.js'
 
 const events = defineEvents({
   message: true,
@@ -43,12 +41,16 @@ async function session(options: Partial<OpenSessionOptions> = {}, requestOptions
 describe('every public member that a stock session has', () => {
   /** Those that its types do not call private. */
   const PRIVATE = new Set([
-    'buffer',
-    'connection',
-    'sanitize',
-    'serialize',
-    'initialRetry',
-    'keepAliveInterval',
+    ...[
+      'buffer',
+      'connection',
+      'sanitize',
+      'serialize',
+      'initialRetry',
+      'keepAliveInterval',
+      'keepAliveTimer',
+    ],
+    ...['initialize', 'onDisconnected', 'keepAlive', 'flush'],
   ])
   const isPublic = (name: string) => !name.startsWith('_') && !PRIVATE.has(name)
 
@@ -200,6 +202,14 @@ describe('a session in use', () => {
   })
 })
 
+test('a misspelt option of iterate and stream is refused', async () => {
+  const { session: opened } = await session()
+  await expect(opened.iterate([], { eventNam: 'n' } as never)).rejects.toThrow('did you mean eventName?')
+  await expect(opened.stream(new Blob(['x']).stream() as never, { name: 'n' } as never)).rejects.toThrow(
+    "session.stream has no option 'name'",
+  )
+})
+
 describe('a broadcast of a Channel', () => {
   async function channelOf(options: Partial<OpenSessionOptions>[]) {
     const opened = await Promise.all(options.map((each) => session(each)))
@@ -247,6 +257,41 @@ describe('a broadcast of a Channel', () => {
     warn.mockRestore()
   })
 
+  test('shows each session what its own whitelist keeps, and asks a schema once for those that share one', async () => {
+    const validate = jest.fn((value: unknown) => ({ value }))
+    const schema = { '~standard': { version: 1, vendor: 'test', validate } } as const
+    const shared = defineEvents({ n: schema })
+    const { channel, clients } = await channelOf([
+      { events: shared },
+      { events: defineEvents({ n: ['a'] }) },
+      { events: shared },
+      { events: defineEvents({ n: true }) },
+      { events: defineEvents({}) },
+      { events: shared },
+    ])
+    const data = { a: 1, secret: 2 }
+    channel.broadcast(data, 'n', { eventId: '1' })
+    expect(validate).toHaveBeenCalledTimes(1)
+    await Promise.resolve()
+    data.a = 5
+    await clients[0]?.until(({ events: arrived }) => arrived.length === 1)
+    channel.broadcast(data, 'n', { eventId: '1' })
+    await Promise.all(
+      clients
+        .filter((_, i) => i !== 4)
+        .map((client) => client.until(({ events: arrived }) => arrived.length === 2)),
+    )
+    const all = ['{"a":1,"secret":2}', '{"a":5,"secret":2}']
+    expect(clients.map((client) => client.events.map((event) => event.data))).toEqual([
+      all,
+      ['{"a":1}', '{"a":5}'],
+      all,
+      all,
+      [],
+      all,
+    ])
+  })
+
   test('with an async schema is withheld as unchecked', async () => {
     const onWithhold = jest.fn()
     const { channel, clients } = await channelOf([{ onWithhold }, {}])
@@ -254,20 +299,4 @@ describe('a broadcast of a Channel', () => {
     await clients[1]?.until((client) => client.events.length === 1)
     expect(onWithhold.mock.calls).toEqual([[expect.objectContaining({ event: 'later' }), 'unchecked']])
   })
-})
-
-test('the keep-alive comment of a session that is over is not written, however the end came', async () => {
-  const app = express()
-  let timer: unknown
-  app.get('/', async (req: IncomingMessage, res: ServerResponse) => {
-    const opened = await openSession(req, res, { events, keepAlive: 1 })
-    opened.getRequest().signal.addEventListener('abort', () => {})
-    timer = (opened as unknown as { keepAliveTimer: unknown }).keepAliveTimer
-    await streamEvents(opened, never)
-  })
-  const { url } = await serve(app)
-  const client = await open(url)
-  await client.until(({ text }) => text.includes(':\n'))
-  client.close()
-  await eventually(() => (timer as { _destroyed: boolean })._destroyed)
 })

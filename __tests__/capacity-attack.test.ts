@@ -121,3 +121,23 @@ describeWithRedis('capacity on a RedisStore', () => {
   })
   attacks(() => store)
 })
+
+test('a request whose client leaves while it waits passes the close on to the next', async () => {
+  const { port, visit, limit } = await serveLimited({ limit: 1 })
+  for (let round = 0; round < 10; round += 1) {
+    const holder = await visit()
+    const gone = await raw(port)
+    const clients = await Promise.all([raw(port), raw(port)])
+    gone.send(get('/events', 'user: alice'))
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    gone.destroy()
+    const [next] = clients
+    next.send(get('/events', 'user: alice'))
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    holder.close()
+    await eventually(() => next.text.startsWith('HTTP/1.1 '))
+    expect(next.text).toMatch(/^HTTP\/1.1 200/)
+    for (const client of clients) client.destroy()
+    await eventually(() => limit.open === 0)
+  }
+})

@@ -230,6 +230,19 @@ describe('describeSlotStore', () => {
     [brokenStores.ListWantsAKnownKey, ['with list: lists nothing for a key that holds none']],
     [brokenStores.ListsWhatWasEnded, ['with list: does not list a slot that was kicked']],
     [brokenStores.WatchThrows, ['with watch: works on when it is watched']],
+    [
+      brokenStores.ProlongsInTurn,
+      [
+        'with leaseMs: keeps the slots of keys that are renewed in turn, each by calls of its own, for more than three leases',
+      ],
+    ],
+    [
+      brokenStores.EndsQuietly,
+      [
+        'with watch: tells what its own kick has ended before the kick is answered',
+        'with watch: tells what its own acquire has evicted before that is answered',
+      ],
+    ],
   ]
   for (const [Store, sentences] of symptoms) {
     test(`sees what is wrong with ${Store.name}`, async () => {

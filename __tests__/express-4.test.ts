@@ -55,3 +55,26 @@ test('a limiter that is made inside a handler is warned of', async () => {
   )
   warn.mockRestore()
 })
+
+test.each([
+  [
+    'throws',
+    () => {
+      throw new Error('handler failed')
+    },
+  ],
+  [
+    'rejects',
+    async () => {
+      throw new Error('handler failed')
+    },
+  ],
+])('a handler of the limiter that %s reaches the error handler', async (_, handler) => {
+  const app = express4() as unknown as Application
+  app.get('/', streamLimit({ limit: 0, keyGenerator: () => 'alice', handler }))
+  app.use(((error: Error, _req: Request, res: Response, _next: NextFunction) => {
+    res.status(500).send(error.message)
+  }) as never)
+  const { status, text } = await supertest(app).get('/')
+  expect([status, text]).toEqual([500, 'handler failed'])
+})

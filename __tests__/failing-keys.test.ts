@@ -96,6 +96,17 @@ describe('a key that fails by itself', () => {
     ])
   })
 
+  test('is warned of in words that stay readable, whatever its user is called', async () => {
+    const store = new FaultyStore(60)
+    store.fault = (_method, key) => {
+      if (key === 'e' || key === '200') throw new Error(`Redis did not answer for ${key} within 200 ms`)
+    }
+    const { visit } = await serveLimited({ store })
+    await visit('e')
+    await eventually(() => warnings.length > 0)
+    expect(warnings[0]).toMatch(/^The slot store failed: Redis did not answer for … within 200 ms\./)
+  })
+
   test('is asked for ever less often, however many streams its user opens', async () => {
     const store = failFor('mallory', 60_000)
     let asked = 0

@@ -199,3 +199,50 @@ test('getRequest has the headers without the pseudo-headers, and an absolute URL
   opened.stream.close(constants.NGHTTP2_CANCEL)
   await once(request.signal, 'abort')
 })
+
+test('a stream that the client resets without an error while bytes are pending gives its slot back', async () => {
+  const source = async function* () {
+    for (;;) {
+      yield n('x'.repeat(300_000))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+  const { limit, results } = await serve(source)
+  const opened = await open()
+  await eventually(() => opened.text.length > 0)
+  opened.stream.pause()
+  // Node's default code of close().
+  opened.stream.close(constants.NGHTTP2_NO_ERROR)
+  await eventually(() => results.length === 1 && limit.open === 0)
+  expect(results).toMatchObject([{ endedBy: 'client' }])
+})
+
+test('an unread body of unknown length is read, so that the client is seen to leave', async () => {
+  const { limit, sessions } = await serve(never)
+  const stream = (client as ClientHttp2Session).request({ ':method': 'POST', user: 'alice' })
+  stream.on('error', () => {})
+  stream.write('x'.repeat(300_000))
+  await eventually(() => sessions.length === 1 && stream.writableLength === 0)
+  stream.close(constants.NGHTTP2_NO_ERROR)
+  await eventually(() => limit.open === 0)
+})
+
+test('a stream that has ended does not wait for the rest of an upload', async () => {
+  const { limit, results } = await serve([n(1)])
+  const stream = (client as ClientHttp2Session).request({
+    ':method': 'POST',
+    user: 'alice',
+    'content-length': '100',
+  })
+  stream.on('error', () => {})
+  stream.write('x')
+  await eventually(() => results.length === 1 && limit.open === 0)
+  expect(results).toEqual([{ sent: 1, withheld: 0, endedBy: 'source' }])
+})
+
+test('headers of the connection that the application gives are left out', async () => {
+  await serve([n(1)], { headers: { 'Keep-Alive': 'timeout=5', Upgrade: 'h2c', 'X-Mine': '1' } })
+  const opened = await open()
+  await closed(opened.stream)
+  expect(opened.headers).toMatchObject({ ':status': 200, 'x-mine': '1' })
+})

@@ -36,7 +36,12 @@ describe('the options of RedisStore', () => {
       'RedisStore: commandTimeoutMs is NaN; give',
     ],
     ['hashKeys as text', { sendCommand, hashKeys: 'no' }, "RedisStore: hashKeys is 'no'; give true or false"],
-    ['an option that is none', { sendCommand, leaseMS: 5 }, 'RedisStore: leaseMS is 5; give no such option'],
+    [
+      'an option that is none',
+      { sendCommand, leaseMS: 5 },
+      "RedisStore has no option 'leaseMS'; did you mean leaseMs?",
+    ],
+    ['a misspelt sendCommand', { sendComand: sendCommand }, 'did you mean sendCommand?'],
   ])('reject %s when the store is made, and say what to give', (_, options, message) => {
     expect(() => new RedisStore(options as RedisStoreOptions)).toThrow(message)
   })

@@ -120,12 +120,25 @@ describe('onError', () => {
     expect(onError).not.toHaveBeenCalled()
   })
 
-  test('whose schema never answers does not outlive its client', async () => {
+  test('whose schema never answers does not extend_ttl its client', async () => {
     const { url, outcome } = await stream({ onError: () => ({ event: 'hanging', data: {} }) })
     const client = await open(url)
     await client.until(() => client.text === FIRST)
     client.close()
     expect(await outcome()).toBeInstanceOf(SecretError)
+  })
+
+  test('that is async is withheld as invalid, and its rejection harms nothing', async () => {
+    const onWithhold = jest.fn()
+    const onError = async () => {
+      throw new Error('no text for it')
+    }
+    const { url, outcome } = await stream({ onError: onError as never, onWithhold })
+    const client = await open(url)
+    await client.over
+    expect(client.text).toBe(FIRST)
+    expect(await outcome()).toBeInstanceOf(SecretError)
+    expect(onWithhold.mock.calls).toEqual([[expect.any(Promise), 'invalid']])
   })
 
   test('that is no function is refused', async () => {

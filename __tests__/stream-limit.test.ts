@@ -926,6 +926,10 @@ test.each([
   )
 })
 
+test('a misspelt keyGenerator is named', () => {
+  expect(() => streamLimit({ keyGenerater: () => 'a' } as never)).toThrow('did you mean keyGenerator?')
+})
+
 describe('a warning is given', () => {
   test('of none of the members of a request, which app.use(streamLimit) takes for options', async () => {
     const app = express()

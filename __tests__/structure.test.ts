@@ -27,17 +27,29 @@ function edges(from: (file: string) => boolean, to: (file: string) => boolean): 
   )
 }
 
-const inLimit = (file: string) => file.startsWith('limit/')
-const inStream = (file: string) => file.startsWith('stream/')
-const isIndex = (file: string) => file === 'index.ts'
-const isEntry = (file: string) => ['index.ts', 'redis.ts', 'testing.ts'].includes(file)
-const isShared = (file: string) => !file.includes('/') && !isEntry(file)
+const isEntry = (file: string) =>
+  ['index.ts', 'redis.ts', 'prometheus.ts', 'client.ts', 'testing.ts'].includes(file)
+const roomOf = (file: string) => (isEntry(file) ? 'entry' : file.includes('/') ? file.split('/')[0] : 'leaf')
+const isLeaf = (file: string) => roomOf(file) === 'leaf'
+
+/** What the files of a room may import besides each other and the leaves. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  leaf: [],
+  events: [],
+  wire: [],
+  store: [],
+  limit: ['store'],
+  stream: ['events', 'wire'],
+  feed: ['events'],
+  redis: ['store', 'feed'],
+  testing: ['store', 'feed'],
+  client: [],
+}
 
 describe('the imports of lib', () => {
   test('are all found', () => {
     expect([...importsOf.keys()]).toEqual(expect.arrayContaining(['index.ts', 'errors.ts']))
-    expect(edges(isIndex, inLimit)).not.toEqual([])
-    expect(edges(isIndex, inStream)).not.toEqual([])
+    expect(edges(isEntry, (file) => !isEntry(file))).not.toEqual([])
     const missing = [...importsOf.values()].flat().filter((file) => !importsOf.has(file))
     expect(missing).toEqual([])
   })
@@ -53,9 +65,16 @@ describe('the imports of lib', () => {
     for (const file of importsOf.keys()) visit(file, [])
   })
 
-  test('keep the limiter and the streaming half apart', () => {
-    expect(edges(inLimit, inStream)).toEqual([])
-    expect(edges(inStream, inLimit)).toEqual([])
+  test('lead from each room only where the design allows', () => {
+    const forbidden = [...importsOf].flatMap(([file, imports]) => {
+      const room = roomOf(file) as string
+      if (room === 'entry') return []
+      const allowed = [room, 'leaf', ...(MAY_IMPORT[room] ?? [])]
+      return imports
+        .filter((imported) => !allowed.includes(roomOf(imported) as string))
+        .map((imported) => `${file} -> ${imported}`)
+    })
+    expect(forbidden).toEqual([])
   })
 
   test('never lead to an entry, which is for users', () => {
@@ -65,10 +84,12 @@ describe('the imports of lib', () => {
   test('lead from the index to nothing of Redis', () => {
     const reached = new Set(['index.ts'])
     for (const file of reached) for (const imported of importsOf.get(file) ?? []) reached.add(imported)
-    expect([...reached].filter((file) => file.includes('redis'))).toEqual([])
+    expect([...reached].filter((file) => file.startsWith('redis'))).toEqual([])
   })
 
-  test('lead from the shared files to neither half', () => {
-    expect(edges(isShared, (file) => inLimit(file) || inStream(file))).toEqual([])
+  test('know every room', () => {
+    const rooms = new Set([...importsOf.keys()].map(roomOf))
+    expect([...rooms].filter((room) => room !== 'entry' && !((room as string) in MAY_IMPORT))).toEqual([])
+    expect([...importsOf.keys()].filter(isLeaf)).toEqual(expect.arrayContaining(['errors.ts', 'endings.ts']))
   })
 })

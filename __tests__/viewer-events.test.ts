@@ -3,8 +3,8 @@ import { type } from 'arktype'
 import { asText, defineEvents, type EventRules, type ViewerEvent, type ViewerEvents } from 'express-sse-guard'
 import * as v from 'valibot'
 import { z } from 'zod'
-import { type FrameResult, frameEvent } from '../lib/stream/frame-event.js'
-import { rulesOf } from '../lib/stream/viewer-events.js'
+import { type FrameResult, frameEvent } from '../lib/events/frame-event.js'
+import { rulesOf } from '../lib/events/viewer-events.js'
 
 /** The frame of one event, or why there is none. */
 const flat = (result: FrameResult) => (result.ok ? result.frame : result.reason)
@@ -202,8 +202,10 @@ describe('an event', () => {
       text: 'event: e\nretry: 5\ndata: 1\n\n',
       isEvent: true,
     })
+    const text = 'retry: 2147483647\n'
     expect(framed({}, { retry: 2147483647 })).toEqual({
-      text: 'retry: 2147483647\n',
+      text,
+      bytes: text.length,
       id: undefined,
       isEvent: false,
     })
@@ -233,6 +235,15 @@ describe('an event', () => {
       '~standard': { version: 1, vendor: 'test', validate: () => ({ value: make() }) },
     } as const
     expect(written(schema, 1)).toBe('unserialisable')
+  })
+
+  test.each([
+    ['nothing', async () => undefined],
+    ['a value that cannot be looked at', async () => ({ value: revokedProxy() })],
+    ['a rejection', async () => Promise.reject(new Error('secret'))],
+  ])('whose async schema resolves with %s is withheld, and nothing is thrown', async (_, validate) => {
+    const schema = { '~standard': { version: 1, vendor: 'test', validate } } as never
+    await expect(framed({ e: schema }, { event: 'e', data: 1 })).resolves.toBe('invalid')
   })
 
   test('may carry what has a toJSON', () => {
@@ -401,3 +412,9 @@ test('ViewerEvent is the union of what can arrive', () => {
   ]
   expect(arrives.length + arrivesAtAdmin.length).toBe(9)
 })
+
+function revokedProxy(): object {
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  return proxy
+}

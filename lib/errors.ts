@@ -80,13 +80,13 @@ export function isStreamErrorCode(code: unknown): code is StreamErrorCode {
  * It quotes the value (shortened) and says what to type instead. A plain TypeError, as no request is to blame.
  */
 export function badOption(where: string, value: unknown, instead: string): TypeError {
-  return Object.assign(new TypeError(`${where} is ${quote(value)}; give ${instead}`), {
+  return Object.assign(new TypeError(`${where} is ${inspectValue(value)}; give ${instead}`), {
     code: 'ERR_STREAM_BAD_OPTION',
   })
 }
 
-/** A value as a message may quote it. Of an object only what it is: its content may be long, or nobody's business. */
-export function quote(value: unknown): string {
+/** A value as a message may inspectValue it. Of an object only what it is: its content may be long, or nobody's business. */
+export function inspectValue(value: unknown): string {
   try {
     const depth = Array.isArray(value) ? 0 : -1
     return inspect(value, { depth, maxStringLength: 80, maxArrayLength: 5, breakLength: Infinity })
@@ -102,5 +102,5 @@ export function messageOf(thrown: unknown): string {
   } catch {
     // A Proxy, or a message that throws when it is read.
   }
-  return quote(thrown)
+  return inspectValue(thrown)
 }

@@ -1,4 +1,4 @@
-import { badOption, quote } from './errors.js'
+import { badOption, inspectValue } from './errors.js'
 
 /**
  * Throws for an option that does not exist, and names the one that was probably meant: a misspelt option has no effect,
@@ -21,14 +21,16 @@ export function checkOptionNames<Options>(
   for (const name in options) {
     if (Object.hasOwn(known, name)) continue
     const meant = Object.hasOwn(otherNames, name) ? otherNames[name] : nearest(name, names)
-    const advice = meant === undefined ? '' : ` did you mean ${meant}?`
-    const message = `${where} has no option ${quote(name)};${advice} Its options are ${names.join(', ')}.`
+    const advice = meant === undefined ? '.' : `; did you mean ${meant}?`
+    const message = `${where} has no option ${inspectValue(name)}${advice} Its options are ${names.join(', ')}.`
     throw Object.assign(new TypeError(message), { code: 'ERR_STREAM_BAD_OPTION' })
   }
 }
 
 /** The name that needs the fewest edits, if these are few enough for a slip of the fingers. */
 function nearest(name: string, names: readonly string[]): string | undefined {
+  const longer = name.length >= 4 && names.find((other) => other.toLowerCase().startsWith(name.toLowerCase()))
+  if (longer) return longer
   const distances = names.map((other) => editDistance(name.toLowerCase(), other.toLowerCase()))
   const least = Math.min(...distances)
   return least <= Math.max(2, name.length / 3) ? names[distances.indexOf(least)] : undefined

@@ -1,2 +1,2 @@
-export { RedisStore } from './limit/redis-store.js'
-export type { RedisStoreOptions, SendCommand, SendCommandCluster } from './limit/redis-store-options.js'
+export { RedisStore } from './redis/redis-store.js'
+export type { RedisStoreOptions, SendCommand, SendCommandCluster } from './redis/redis-store-options.js'

@@ -40,7 +40,8 @@ function isSignal(target: Target): target is AbortSignal {
   return target instanceof AbortSignal
 }
 
-function runAll(listeners: ReadonlySet<() => void>): void {
+/** Calls all, even if one throws. */
+export function runAll(listeners: Iterable<() => void>): void {
   for (const listener of listeners) {
     try {
       listener()

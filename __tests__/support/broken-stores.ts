@@ -293,3 +293,33 @@ export class ListsWhatWasEnded extends FullStore {
     return [...super.list(key), ...[...this.ended.keys()].map((slotId) => ({ slotId }))]
   }
 }
+
+/** All slots of a key expire together, three leases after a renewal that is thorough: one in each lease of the store. */
+export class ProlongsInTurn extends FullStore {
+  readonly #expiresAt = new Map<string, number>()
+  #thoroughAt = Number.NEGATIVE_INFINITY
+
+  protected override open(key: string) {
+    if ((this.#expiresAt.get(key) ?? Infinity) <= this.clock.now) this.slotsOf.delete(key)
+    return super.open(key)
+  }
+
+  protected override add(key: string, slotId: string, meta?: AcquireOptions['meta']): void {
+    super.add(key, slotId, meta)
+    this.#expiresAt.set(key, this.clock.now + 3 * this.leaseMs)
+  }
+
+  override renew(leases: readonly Lease[]): LeaseState[] {
+    const isThorough = this.clock.now - this.#thoroughAt > 0.5 * this.leaseMs
+    if (isThorough) this.#thoroughAt = this.clock.now
+    const states = super.renew(leases)
+    for (const { key } of isThorough ? leases : []) {
+      this.#expiresAt.set(key, this.clock.now + 3 * this.leaseMs)
+    }
+    return states
+  }
+}
+
+export class EndsQuietly extends FullStore {
+  override watch(): void {}
+}

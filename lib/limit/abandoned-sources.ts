@@ -1,4 +1,4 @@
-import { warn } from '../warn.js'
+import { warn } from '../warnings.js'
 
 /** How long a source may go on after its viewer left before the developer is told. */
 const WARN_AFTER_MS = 5000

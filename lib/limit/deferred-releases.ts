@@ -1,9 +1,9 @@
+import type { SlotStore } from '../store/slot-store.js'
 import { inBatches } from './in-batches.js'
 import type { SlotLease } from './slot-lease.js'
-import type { SlotStore } from './slot-store.js'
 
 /** What a release needs of a lease. Not the lease itself, which would hold on to the response. */
-export type ClosedSlot = Pick<SlotLease, 'key' | 'slotId' | 'stored'>
+export type ClosedSlot = Pick<SlotLease, 'key' | 'slotId' | 'remote'>
 
 /** A slot that is to be released when the store answers again. */
 interface DeferredRelease extends ClosedSlot {
@@ -22,18 +22,24 @@ export class DeferredReleases {
   readonly #store: SlotStore
   /** By slot id, oldest first. */
   readonly #slots = new Map<string, DeferredRelease>()
+  /** The same by key and slot id. No key without any. */
+  readonly #slotsOf = new Map<string, Map<string, DeferredRelease>>()
 
   constructor(store: SlotStore) {
     this.#store = store
   }
 
-  add({ key, slotId, stored }: ClosedSlot): void {
-    const expiresAt = stored === 'yes' ? performance.now() + (this.#store.leaseMs ?? Infinity) : Infinity
-    this.#slots.set(slotId, { key, slotId, stored, expiresAt })
+  add({ key, slotId, remote }: ClosedSlot): void {
+    const expiresAt = remote === 'held' ? performance.now() + (this.#store.leaseMs ?? Infinity) : Infinity
+    const slot = { key, slotId, remote, expiresAt }
+    this.#slots.set(slotId, slot)
+    this.#slotsOf.set(key, (this.#slotsOf.get(key) ?? new Map<string, DeferredRelease>()).set(slotId, slot))
   }
 
-  delete(slotId: string): void {
+  delete({ key, slotId }: Pick<ClosedSlot, 'key' | 'slotId'>): void {
     this.#slots.delete(slotId)
+    const slots = this.#slotsOf.get(key)
+    if (slots?.delete(slotId) && slots.size === 0) this.#slotsOf.delete(key)
   }
 
   /**
@@ -42,25 +48,25 @@ export class DeferredReleases {
    */
   dropExpired(): void {
     const now = performance.now()
-    for (const [slotId, { expiresAt }] of this.#slots) {
-      if (expiresAt < now || this.#slots.size > MAX_KEPT) this.#slots.delete(slotId)
+    for (const slot of this.#slots.values()) {
+      if (slot.expiresAt < now || this.#slots.size > MAX_KEPT) this.delete(slot)
     }
   }
 
+  /** The keys that have a slot to be released. */
+  keys(): string[] {
+    return [...this.#slotsOf.keys()]
+  }
+
   /**
-   * Releases each by itself. One that the store refuses is kept, for as long as the store can remember it, and told to
-   * `onFailure`; it does not keep the others back. Never rejects.
-   *
-   * @param isWanted which slots to release.
+   * Releases the slots of some keys, each by itself. One that the store refuses is kept, for as long as the store can remember
+   * it, and told to `onFailure`; it does not keep the others back. Never rejects.
    */
-  async release(
-    isWanted: (slot: ClosedSlot) => boolean,
-    onFailure: (key: string, error: unknown) => void,
-  ): Promise<void> {
-    await inBatches([...this.#slots.values()].filter(isWanted), async (slot) => {
+  async release(keys: readonly string[], onFailure: (key: string, error: unknown) => void): Promise<void> {
+    await inBatches(this.#ofKeys(keys), async (slot) => {
       try {
         await this.#store.release(slot.key, slot.slotId)
-        this.#slots.delete(slot.slotId)
+        this.delete(slot)
       } catch (error) {
         const refusedUntil = performance.now() + (this.#store.leaseMs ?? MAX_REFUSED_MS)
         slot.expiresAt = Math.min(slot.expiresAt, refusedUntil)
@@ -69,10 +75,14 @@ export class DeferredReleases {
     })
   }
 
-  /** Takes out what is left of the keys that are wanted. */
-  take(isWanted: (slot: ClosedSlot) => boolean): ClosedSlot[] {
-    const taken = [...this.#slots.values()].filter(isWanted)
-    for (const { slotId } of taken) this.#slots.delete(slotId)
+  /** Takes out what is left of some keys. */
+  take(keys: readonly string[]): ClosedSlot[] {
+    const taken = this.#ofKeys(keys)
+    for (const slot of taken) this.delete(slot)
     return taken
+  }
+
+  #ofKeys(keys: readonly string[]): DeferredRelease[] {
+    return keys.flatMap((key) => [...(this.#slotsOf.get(key)?.values() ?? [])])
   }
 }

@@ -1,9 +1,12 @@
-import { warn } from '../warn.js'
+import { warn } from '../warnings.js'
 import { RetryTimer } from './retry-timer.js'
 import { sentenceOf } from './store-health.js'
 
 /** How many keys are tried at once. When a shard is down there may be very many that fail. */
 const BATCH = 16
+
+/** How many keys are looked for in a message. */
+const MAX_MASKED = 1000
 
 /**
  * Keys that fail while the store as a whole answers: a key that holds something else (WRONGTYPE), or a shard that is down.
@@ -42,8 +45,7 @@ export class FailingKeys {
   /** The store as a whole answers: tries the keys from now on, and warns once of however many there are. */
   start(): void {
     if (this.#keys.size === 0 || !this.#retry.start()) return
-    // The message of a store may name the key, which names the user.
-    const message = [...this.#keys].reduce((text, key) => text.replaceAll(key, '…'), sentenceOf(this.#error))
+    const message = withoutKeys(sentenceOf(this.#error), this.#keys)
     warn(
       `The slot store failed: ${message} It answers for other keys. ${this.#consequence}`,
       'ERR_STREAM_STORE',
@@ -59,7 +61,7 @@ export class FailingKeys {
   /** Some at a time, so that a shard that is down is not flooded; further ones as long as any answers. */
   async #recover(): Promise<void> {
     for (let tried = 0; tried < this.#keys.size; tried += BATCH) {
-      const keys = [...this.#keys].slice(0, BATCH)
+      const keys = firstOf(this.#keys, BATCH)
       const outcomes = await Promise.all(keys.map((key) => this.#tryKey(key)))
       if (!outcomes.includes(true)) break
     }
@@ -81,4 +83,23 @@ export class FailingKeys {
   delete(key: string): void {
     this.#keys.delete(key)
   }
+}
+
+function firstOf(keys: Iterable<string>, count: number): string[] {
+  const first: string[] = []
+  for (const key of keys) {
+    if (first.length === count) break
+    first.push(key)
+  }
+  return first
+}
+
+/** The message of a store may name a key, which may name a user. */
+function withoutKeys(message: string, keys: Iterable<string>): string {
+  const longestFirst = firstOf(keys, MAX_MASKED).sort((a, b) => b.length - a.length)
+  return longestFirst.reduce((text, key) => {
+    const escaped = key.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&')
+    // A whole word: a user who is called `e` must not make the message unreadable.
+    return text.replace(new RegExp(`(?<![A-Za-z0-9])${escaped}(?![A-Za-z0-9])`, 'g'), '…')
+  }, message)
 }

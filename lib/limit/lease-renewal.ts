@@ -1,8 +1,9 @@
-import type { StreamEnd } from '../stream-end.js'
+import type { EndReason } from '../endings.js'
+import type { SlotStore } from '../store/slot-store.js'
+import { validateGrant, validateLeaseStates } from '../store/validate-store-result.js'
+import type { HeldLeases } from './held-leases.js'
 import { inBatches } from './in-batches.js'
-import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
-import type { SlotStore } from './slot-store.js'
-import { checkGrant, checkLeaseStates } from './store-answers.js'
+import { isMissing, mayBeHeld, type SlotLease } from './slot-lease.js'
 
 /** Three tries within a lease, so that a renewal may be late or fail once without a slot being lost. */
 const RENEWALS_PER_LEASE = 3
@@ -11,7 +12,7 @@ export interface LeaseRenewalEvents {
   /** Whether a key has failed by itself. It is not renewed with the others, and has `runKey`. */
   isFailing(key: string): boolean
   /** The slot of a lease is gone for good. */
-  onEnd(lease: SlotLease, reason: StreamEnd): void
+  onEnd(lease: SlotLease, reason: EndReason): void
   /** The store has failed for one key. */
   onKeyFailure(key: string, error: unknown): void
   /** A command for many keys has failed: whether the whole store is down, or only some of them failed. */
@@ -28,7 +29,7 @@ export interface LeaseRenewalEvents {
  */
 export class LeaseRenewal {
   readonly #store: SlotStore
-  readonly #held: ReadonlyMap<string, SlotLease>
+  readonly #held: HeldLeases
   readonly #events: LeaseRenewalEvents
   readonly #leaseMs: number
   #timer: NodeJS.Timeout | undefined
@@ -39,7 +40,7 @@ export class LeaseRenewal {
   #overdueSince = Number.NEGATIVE_INFINITY
 
   /** @param held the leases, oldest first. */
-  constructor(store: SlotStore, held: ReadonlyMap<string, SlotLease>, events: LeaseRenewalEvents) {
+  constructor(store: SlotStore, held: HeldLeases, events: LeaseRenewalEvents) {
     this.#store = store
     this.#held = held
     this.#events = events
@@ -58,7 +59,7 @@ export class LeaseRenewal {
   }
 
   stop(): void {
-    this.#markIfOverdue()
+    this.#markIfRenewedLate()
     clearInterval(this.#timer)
     this.#timer = undefined
   }
@@ -70,7 +71,7 @@ export class LeaseRenewal {
    * @returns a promise of its end, or undefined if nothing is overdue.
    */
   renewIfOverdue(): Promise<void> | undefined {
-    if (this.#markIfOverdue()) {
+    if (this.#markIfRenewedLate()) {
       // A renewal that was on its way before cannot know what happened meanwhile.
       this.#overdueRun = Promise.resolve(this.#running)
         .then(() => this.runNow())
@@ -97,41 +98,41 @@ export class LeaseRenewal {
    * fail that were asked for.
    */
   async run(): Promise<void> {
-    const byKey = groupByKey([...this.#held.values()].filter(({ key }) => !this.#events.isFailing(key)))
+    const byKey = [...this.#held.byKey()].filter(([key]) => !this.#events.isFailing(key))
     const failures: unknown[] = []
     const fail = (key: string, error: unknown) => {
       failures.push(error)
       this.#events.onKeyFailure(key, error)
     }
     try {
-      await this.#renew([...byKey.values()].flat().filter(mayBeStored))
+      await this.#renew(byKey.flatMap(([, leases]) => leases).filter(mayBeHeld))
     } catch (error) {
       if (await this.#events.isStoreDown(error)) throw error
       // Which key it was is not known, so each is asked for by itself.
-      await inBatches([...byKey], async ([key, leases]) => {
-        await this.#renew(leases.filter(mayBeStored)).catch((failure) => fail(key, failure))
+      await inBatches(byKey, async ([key, leases]) => {
+        await this.#renew(leases.filter(mayBeHeld)).catch((failure) => fail(key, failure))
       })
     }
-    await inBatches([...byKey], async ([key, leases]) => {
+    await inBatches(byKey, async ([key, leases]) => {
       if (this.#events.isFailing(key)) return
       await this.#reacquire(leases).catch((failure) => fail(key, failure))
     })
-    if (failures.length > 0 && failures.length === byKey.size) throw failures[0]
+    if (failures.length > 0 && failures.length === byKey.length) throw failures[0]
   }
 
   /** As {@link run}, for a key that has failed. Rejects if it still fails. */
   async runKey(key: string): Promise<void> {
-    const leases = [...this.#held.values()].filter((lease) => lease.key === key)
-    await this.#renew(leases.filter(mayBeStored))
+    const leases = this.#held.ofKey(key)
+    await this.#renew(leases.filter(mayBeHeld))
     await this.#reacquire(leases)
   }
 
-  #markIfOverdue(): boolean {
+  #markIfRenewedLate(): boolean {
     const now = performance.now()
     if (!this.#timer || now - this.#tickedAt <= this.#leaseMs) return false
     this.#tickedAt = now
     this.#overdueSince = now
-    for (const lease of this.#held.values()) lease.isOverdue = true
+    for (const lease of this.#held.values()) lease.isRenewedLate = true
     return true
   }
 
@@ -140,18 +141,18 @@ export class LeaseRenewal {
     const askedAt = performance.now()
     // Of each lease only what the contract says: a store may copy or send it, and ours holds on to the response.
     const asked = leases.map(({ key, slotId }) => ({ key, slotId }))
-    const states = checkLeaseStates(await this.#store.renew(asked), leases.length)
+    const states = validateLeaseStates(await this.#store.renew(asked), leases.length)
     for (const [index, lease] of leases.entries()) {
       const state = states[index]
       // Its stream may have closed meanwhile, or a notice may have ended it.
-      if (lease.stored === 'ended' || !this.#held.has(lease.slotId)) continue
+      if (lease.remote === 'revoked' || !this.#held.get(lease.slotId)) continue
       if (state === 'renewed') {
-        lease.stored = 'yes'
-        if (askedAt >= this.#overdueSince) lease.isOverdue = false
+        lease.remote = 'held'
+        if (askedAt >= this.#overdueSince) lease.isRenewedLate = false
       } else if (state === 'evicted' || state === 'kicked') {
         this.#events.onEnd(lease, state)
       } else {
-        lease.stored = 'no'
+        lease.remote = 'missing'
       }
     }
   }
@@ -163,23 +164,15 @@ export class LeaseRenewal {
 
   async #reacquireOne(lease: SlotLease): Promise<void> {
     const { key, slotId, limit } = lease
-    if (!this.#held.has(slotId) || !isMissing(lease)) return
-    lease.stored = 'maybe'
-    const { granted } = checkGrant(await this.#store.acquire(key, slotId, lease.isOverdue ? limit : Infinity))
+    if (!this.#held.get(slotId) || !isMissing(lease)) return
+    lease.remote = 'unknown'
+    const { granted } = validateGrant(
+      await this.#store.acquire(key, slotId, lease.isRenewedLate ? limit : Infinity),
+    )
     // Its stream closed meanwhile, and the release may have overtaken the acquire.
-    if (!this.#held.has(slotId)) return this.#store.release(key, slotId)
-    lease.isOverdue = false
-    if (granted) lease.stored = 'yes'
+    if (!this.#held.get(slotId)) return this.#store.release(key, slotId)
+    lease.isRenewedLate = false
+    if (granted) lease.remote = 'held'
     else this.#events.onEnd(lease, 'evicted')
   }
-}
-
-function groupByKey(leases: readonly SlotLease[]): Map<string, SlotLease[]> {
-  const byKey = new Map<string, SlotLease[]>()
-  for (const lease of leases) {
-    const ofKey = byKey.get(lease.key)
-    if (ofKey) ofKey.push(lease)
-    else byKey.set(lease.key, [lease])
-  }
-  return byKey
 }

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { isResponseOver, onResponseClose } from '../response-close.js'
+import { isResponseClosed, onResponseClose } from '../response-close.js'
 
 /**
  * Watches a response whose stream is being decided. Made before the first await, as 'close' is not repeated for those who
@@ -28,7 +28,7 @@ export class Reservation {
 
   /** Whether nobody waits for the stream any more. */
   get isCancelled(): boolean {
-    return this.#isClosed || isResponseOver(this.#req, this.#res)
+    return this.#isClosed || isResponseClosed(this.#req, this.#res)
   }
 
   /**

@@ -1,13 +1,13 @@
+import { isPromise } from '../checks.js'
+import type { EndReason } from '../endings.js'
 import { badOption, streamError } from '../errors.js'
-import { isPromise } from '../is-promise.js'
-import type { StreamEnd } from '../stream-end.js'
+import type { Grant, SlotStore } from '../store/slot-store.js'
+import { validateGrant } from '../store/validate-store-result.js'
 import { CloseWaiters, type WaitingRequest } from './close-waiters.js'
 import { type ClosedSlot, DeferredReleases } from './deferred-releases.js'
+import { HeldLeases } from './held-leases.js'
 import { LeaseRenewal } from './lease-renewal.js'
-import { MemoryStore } from './memory-store.js'
-import { isMissing, mayBeStored, type SlotLease } from './slot-lease.js'
-import type { Grant, SlotStore } from './slot-store.js'
-import { checkGrant } from './store-answers.js'
+import { isMissing, mayBeHeld, type SlotLease } from './slot-lease.js'
 import { StoreAvailability } from './store-availability.js'
 
 /** What happens to new streams while the store is away. See `StreamLimitOptions.whenStoreDown`. */
@@ -19,6 +19,9 @@ const CONSEQUENCES: Readonly<Record<WhenStoreDown, string>> = {
   refuse: 'Until it is back, this process refuses new streams with 503.',
 }
 
+/** Of how many keys that have a slot some are probed. */
+const MAX_PROBED = 100
+
 /**
  * Holds the slots of one limiter: takes them from the store, keeps them there while their streams are open, and gives
  * each back once. While the store, or a key of it, is down, this process stands in for it.
@@ -26,10 +29,7 @@ const CONSEQUENCES: Readonly<Record<WhenStoreDown, string>> = {
 export class SlotManager {
   readonly #store: SlotStore
   readonly #whenStoreDown: WhenStoreDown
-  /** All leases of open streams, oldest first. */
-  readonly #held = new Map<string, SlotLease>()
-  /** The slots among them, by key, as a store of this process alone would count them. */
-  readonly #local = new MemoryStore()
+  readonly #held = new HeldLeases()
   readonly #closeWaiters = new CloseWaiters()
   readonly #deferred: DeferredReleases
   readonly #renewal: LeaseRenewal
@@ -45,7 +45,7 @@ export class SlotManager {
       recover: () => this.#recover(),
       recoverKey: (key: string) => this.#recoverKey(key),
       onOpen: () => this.#renewal.stop(),
-      heldKeys: () => this.#someHeldKeys(),
+      heldKeys: () => this.#held.someKeys(MAX_PROBED),
     }
     const consequence = `${CONSEQUENCES[whenStoreDown]} (policy "${identifier}")`
     this.#availability = new StoreAvailability(store, recovery, consequence)
@@ -76,15 +76,15 @@ export class SlotManager {
 
   /** How many slots a key holds in this process. */
   countLocally(key: string): number {
-    return this.#local.count(key)
+    return this.#held.count(key)
   }
 
   /** Gives a slot back. Once: a second call does nothing. Never throws. */
   release(lease: SlotLease): void {
-    if (!this.#held.delete(lease.slotId)) return
+    if (!this.#held.delete(lease)) return
     if (this.#held.size === 0) this.#renewal.stop()
-    this.#releaseLocally(lease)
-    if (mayBeStored(lease)) this.#releaseInStore(lease)
+    this.#closeWaiters.notifyClosed(lease.key)
+    if (mayBeHeld(lease)) this.#releaseInStore(lease)
   }
 
   /** Whether the whole store is down. A key that fails alone is not counted. */
@@ -105,7 +105,7 @@ export class SlotManager {
         await this.#availability.failKey(key, error)
       }
     }
-    return this.#local.count(key)
+    return this.#held.count(key)
   }
 
   #watch(): void {
@@ -130,15 +130,17 @@ export class SlotManager {
     const deadline = this.#closeWaiters.deadline()
     let grant = refusal
     let before = held
-    while (!grant.granted && before > 0 && !request.isCancelled) {
+    let isLastTry = false
+    while (!grant.granted && before > 0 && !isLastTry) {
       const hasClosed =
         this.countLocally(key) < before || (await this.#closeWaiters.waitForClose(key, deadline, request))
-      if (!hasClosed) break
       if (request.isCancelled) {
-        // The close it was woken for is for the next who waits.
-        this.#closeWaiters.notifyClosed(key)
+        // The close was for one who still waits.
+        if (hasClosed) this.#closeWaiters.notifyClosed(key)
         break
       }
+      isLastTry = !hasClosed
+      if (isLastTry && this.countLocally(key) >= before) break
       before = this.countLocally(key)
       grant = await this.#acquireNow(lease)
     }
@@ -148,16 +150,16 @@ export class SlotManager {
   #acquireNow(lease: SlotLease): Grant | Promise<Grant> {
     const { key, slotId, limit } = lease
     if (this.#availability.isKeyDown(key)) return this.#acquireLocally(lease)
-    const held = this.#local.count(key)
+    const held = this.#held.count(key)
     // What this process holds alone is enough to refuse. So a user in a reconnect loop costs the store nothing, and
     // a store that has lost its data lets nobody past the limit of one process.
     if (held >= limit) return { granted: false, held }
     const askedAt = performance.now()
     try {
       const answer = this.#store.acquire(key, slotId, limit)
-      if (!isPromise(answer)) return this.#commitGrant(lease, checkGrant(answer), askedAt)
+      if (!isPromise(answer)) return this.#commitGrant(lease, validateGrant(answer), askedAt)
       return Promise.resolve(answer)
-        .then(checkGrant)
+        .then(validateGrant)
         .then(
           (grant) => this.#commitGrant(lease, grant, askedAt),
           (error) => this.#acquireAfterStoreError(lease, error),
@@ -170,7 +172,7 @@ export class SlotManager {
   /** The store has answered. */
   #commitGrant(lease: SlotLease, grant: Grant, askedAt: number): Grant {
     if (!grant.granted) return grant
-    lease.stored = 'yes'
+    lease.remote = 'held'
     const { granted, held } = this.#register(lease, lease.limit)
     if (!granted) {
       // Others were let in meanwhile by a store that knew less than this process.
@@ -178,19 +180,19 @@ export class SlotManager {
       return { granted, held }
     }
     // The process was suspended while the answer lay in the socket: the slot may be somebody else's by now.
-    lease.isOverdue = performance.now() - askedAt > (this.#store.leaseMs ?? Infinity)
+    lease.isRenewedLate = performance.now() - askedAt > (this.#store.leaseMs ?? Infinity)
     // With fewer slots than are held in this process alone, it has lost some.
-    if ((lease.isOverdue || grant.held < held) && !this.#availability.isDown) this.#renewal.runNow()
+    if ((lease.isRenewedLate || grant.held < held) && !this.#availability.isDown) this.#renewal.runNow()
     return grant
   }
 
   /** The store has failed, and whether it has taken the slot is unknown. */
   #acquireAfterStoreError(lease: SlotLease, error: unknown): Grant {
     this.#availability.failKey(lease.key, error)
-    lease.stored = 'maybe'
+    lease.remote = 'unknown'
     this.#deferred.add(lease)
     const grant = this.#acquireLocally(lease, error)
-    if (grant.granted) this.#deferred.delete(lease.slotId)
+    if (grant.granted) this.#deferred.delete(lease)
     return grant
   }
 
@@ -206,11 +208,8 @@ export class SlotManager {
   }
 
   #register(lease: SlotLease, limit: number): Grant {
-    const grant = this.#local.acquire(lease.key, lease.slotId, limit)
-    if (grant.granted) {
-      this.#held.set(lease.slotId, lease)
-      if (!this.#availability.isDown) this.#renewal.start()
-    }
+    const grant = this.#held.add(lease, limit)
+    if (grant.granted && !this.#availability.isDown) this.#renewal.start()
     return grant
   }
 
@@ -226,17 +225,13 @@ export class SlotManager {
   }
 
   /** Its slot is gone, and free for another stream, while its own may still be closing. */
-  #end(lease: SlotLease, reason: StreamEnd): void {
+  #end(lease: SlotLease, reason: EndReason): void {
     // The store may tell twice: in this process at once, and by a notice that goes to all.
-    if (lease.stored === 'ended') return
-    lease.stored = 'ended'
-    this.#releaseLocally(lease)
+    if (lease.remote === 'revoked') return
+    lease.remote = 'revoked'
+    this.#held.freeSlot(lease)
+    this.#closeWaiters.notifyClosed(lease.key)
     lease.end(reason)
-  }
-
-  #releaseLocally({ key, slotId }: SlotLease): void {
-    this.#local.release(key, slotId)
-    this.#closeWaiters.notifyClosed(key)
   }
 
   /** Brings a store that was down up to date. Streams that open meanwhile are still counted here, and put there last. */
@@ -246,17 +241,16 @@ export class SlotManager {
       this.#deferred.dropExpired()
       // First, as leases expire. A key that fails keeps nothing back.
       await this.#renewal.run()
-      await this.#deferred.release(
-        ({ key }) => !this.#availability.isKeyFailing(key),
-        (key, error) => this.#availability.failKey(key, error),
-      )
+      await this.#deferred.release(this.#deferredKeys(), (key, error) => {
+        this.#availability.failKey(key, error)
+      })
     } finally {
       this.#isRecovering = false
     }
     // From here on all is as usual. In one tick, so that nothing happens here between the last look and the end. Not
     // only once nothing at all is left to do: where streams come and go all the time, that might never be.
     this.#availability.close()
-    this.#releaseDeferred(({ key }) => !this.#availability.isKeyFailing(key))
+    this.#releaseDeferred(this.#deferredKeys())
     if (this.#held.size > 0) this.#renewal.start()
     if ([...this.#held.values()].some(isMissing)) this.#renewal.runNow()
   }
@@ -265,28 +259,22 @@ export class SlotManager {
     this.#deferred.dropExpired()
     await this.#renewal.runKey(key)
     let failure: { error: unknown } | undefined
-    await this.#deferred.release(
-      (slot) => slot.key === key,
-      (_, error) => {
-        failure = { error }
-      },
-    )
+    await this.#deferred.release([key], (_, error) => {
+      failure = { error }
+    })
     if (failure) throw failure.error
     this.#availability.closeKey(key)
-    this.#releaseDeferred((slot) => slot.key === key)
-    if ([...this.#held.values()].some((lease) => lease.key === key && isMissing(lease)))
-      this.#renewal.runNow()
+    this.#releaseDeferred([key])
+    if (this.#held.ofKey(key).some(isMissing)) this.#renewal.runNow()
+  }
+
+  /** The keys whose releases were deferred, but for those that fail by themselves. */
+  #deferredKeys(): string[] {
+    return this.#deferred.keys().filter((key) => !this.#availability.isKeyFailing(key))
   }
 
   /** Releases what has closed while the store was brought up to date. */
-  #releaseDeferred(isWanted: (slot: ClosedSlot) => boolean): void {
-    for (const slot of this.#deferred.take(isWanted)) this.#releaseInStore(slot)
-  }
-
-  /** From a random place on, so that not always the same key is probed: it may lie on the only node that is down. */
-  #someHeldKeys(): string[] {
-    const leases = [...this.#held.values()]
-    const start = Math.floor(Math.random() * leases.length)
-    return [...leases.slice(start), ...leases.slice(0, start)].slice(0, 100).map(({ key }) => key)
+  #releaseDeferred(keys: readonly string[]): void {
+    for (const slot of this.#deferred.take(keys)) this.#releaseInStore(slot)
   }
 }

@@ -1,5 +1,5 @@
+import type { SlotStore } from '../store/slot-store.js'
 import { FailingKeys } from './failing-keys.js'
-import type { SlotStore } from './slot-store.js'
 import { StoreHealth } from './store-health.js'
 
 /** How many other keys must fail as well before the whole store counts as down. One may lie on the same shard. */

@@ -1,5 +1,5 @@
 import { messageOf } from '../errors.js'
-import { warn } from '../warn.js'
+import { warn } from '../warnings.js'
 import { RetryTimer } from './retry-timer.js'
 
 /**

@@ -1,11 +1,10 @@
 import type { Request, Response } from 'express'
+import { isLimit, isTimerMs } from '../checks.js'
 import { badOption, type StreamError } from '../errors.js'
-import { isLimit } from '../is-limit.js'
-import { isTimerMs } from '../is-timer-ms.js'
 import { checkOptionNames } from '../option-names.js'
-import { MemoryStore } from './memory-store.js'
+import { MemoryStore } from '../store/memory-store.js'
+import type { SlotStore } from '../store/slot-store.js'
 import type { WhenStoreDown } from './slot-manager.js'
-import type { SlotStore } from './slot-store.js'
 
 /**
  * A function of the request, answering at once or later. Typed as a method is, so that one may take a more exact
@@ -130,6 +129,9 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
   }
   const { keyGenerator, limit, store, whenStoreDown, capacity, abandonedLimit, identifier, handler, skip } =
     options
+  // A request has many members, and is what `app.use(streamLimit)` gives.
+  const isRequest = 'method' in options && 'url' in options
+  if (!isRequest) checkOptionNames<StreamLimitOptions>('streamLimit', options, OPTIONS, OTHER_NAMES)
   if (typeof keyGenerator !== 'function') {
     throw badOption(
       'streamLimit: keyGenerator',
@@ -137,8 +139,6 @@ export function resolveStreamLimitOptions(options: StreamLimitOptions): StreamLi
       'a function that says whose stream this is, such as (req, res) => res.locals.userId',
     )
   }
-  // Not before: `app.use(streamLimit)` gives it a request, which has many members.
-  checkOptionNames<StreamLimitOptions>('streamLimit', options, OPTIONS, OTHER_NAMES)
   if (store !== undefined && !isSlotStore(store)) {
     throw badOption(
       'streamLimit: store',

@@ -1,19 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Request, Response } from 'express'
-import { isRefusal, quote, streamError } from '../errors.js'
-import { isLimit } from '../is-limit.js'
-import { isPromise } from '../is-promise.js'
+import { isLimit, isPromise } from '../checks.js'
+import { terminate } from '../endings.js'
+import { inspectValue, isRefusal, streamError } from '../errors.js'
 import { withOtherPolicies } from '../rate-limit-lists.js'
-import { isResponseOver } from '../response-close.js'
+import { isResponseClosed } from '../response-close.js'
 import { addSlotOwner } from '../response-slots.js'
-import { endStream } from '../stream-end.js'
 import { AbandonedSources } from './abandoned-sources.js'
-import { warnOfMisuse } from './misuse.js'
 import { Reservation } from './reservation.js'
 import { createSlotIds } from './slot-ids.js'
 import { SlotLease } from './slot-lease.js'
 import { SlotManager } from './slot-manager.js'
 import { resolveStreamLimitOptions, type StreamLimitOptions } from './stream-limit-options.js'
+import { warnOfMisuse } from './validations.js'
 import { waitForPendingClose } from './wait-for-pending-close.js'
 
 type Next = (error?: unknown) => void
@@ -76,7 +75,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
         const found = keyGenerator(req, res)
         const key = checkKey(isPromise(found) ? await found : found)
         if (isFull()) await waitForPendingClose(() => !isFull())
-        if (isResponseOver(req, res)) return
+        if (isResponseClosed(req, res)) return
         if (isFull()) throw capacityReached(identifier)
         const reservation = new Reservation(req, res)
         try {
@@ -85,7 +84,7 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           if (reservation.isCancelled) return
           const work = tooMuchWork(res, key, cap, manager.countLocally(key))
           if (work) throw work
-          const lease = new SlotLease(key, nextSlotId(), cap, (reason) => endStream(res, reason))
+          const lease = new SlotLease(key, nextSlotId(), cap, (reason) => terminate(res, reason))
           const answer = manager.acquire(lease, reservation)
           const grant = isPromise(answer) ? await answer : answer
           // From here to `commit` in one tick, so that nothing changes in between.
@@ -116,8 +115,14 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     if (!error) return next()
     if (!isRefusal(error)) return next(error)
     // Nobody is left to be refused.
-    if (isResponseOver(req, res)) return
-    return handler ? handler(req, res, next, error) : next(error)
+    if (isResponseClosed(req, res)) return
+    if (!handler) return next(error)
+    try {
+      await handler(req, res, next, error)
+    } catch (thrown) {
+      // Not by a rejection: Express 4 does not hear it.
+      next(toError(thrown))
+    }
   }
 
   /** The refusal if too much goes on for a key already, in this process, though maybe nobody reads it. */
@@ -187,7 +192,7 @@ function checkLimit(limit: unknown): number {
   if (isLimit(limit)) return limit
   throw streamError(
     'ERR_STREAM_BAD_LIMIT',
-    `limit() returned ${quote(limit)}; return an integer >= 0 or Infinity`,
+    `limit() returned ${inspectValue(limit)}; return an integer >= 0 or Infinity`,
   )
 }
 
@@ -197,5 +202,5 @@ function checkLimit(limit: unknown): number {
  */
 function toError(thrown: unknown): object {
   if (typeof thrown === 'object' && thrown !== null) return thrown
-  return new Error(`A function given to streamLimit threw ${quote(thrown)}; throw an Error instead`)
+  return new Error(`A function given to streamLimit threw ${inspectValue(thrown)}; throw an Error instead`)
 }

@@ -1,6 +1,6 @@
+import { isPromise } from '../checks.js'
 import { messageOf } from '../errors.js'
-import { isPromise } from '../is-promise.js'
-import { warn } from '../warn.js'
+import { warn } from '../warnings.js'
 
 /**
  * Calls something of the application's whose failure must not reach the caller, such as `onWithhold` after a push into a

@@ -1,14 +1,24 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { DefaultSessionState, Session } from 'better-sse'
+import { isLimit, isTimerMs } from '../checks.js'
+import { type EndReason, onTerminate } from '../endings.js'
 import { badOption } from '../errors.js'
-import { isLimit } from '../is-limit.js'
-import { isTimerMs } from '../is-timer-ms.js'
+import { rulesOf, type ViewerEvents } from '../events/viewer-events.js'
 import { checkOptionNames } from '../option-names.js'
-import { GuardedConnection } from './connection.js'
-import { checkOnWithhold, noWhitelist, type OnWithhold } from './gate.js'
-import { GuardedSession } from './guarded-session.js'
-import { checkStreamable, checkStreamHeaders, type StreamHeaders } from './stream-head.js'
-import { rulesOf, type ViewerEvents } from './viewer-events.js'
+import { isResponseClosed } from '../response-close.js'
+import { everyShared } from '../shared-interval.js'
+import { Connection } from '../wire/connection.js'
+import {
+  checkStreamable,
+  checkStreamHeaders,
+  markAsTaken,
+  type StreamHeaders,
+  writeHead,
+} from '../wire/head.js'
+import { readBody, waitForTurn } from '../wire/turn.js'
+import { createGuardedSession } from './guarded-session.js'
+import { lastEventIdOf } from './last-event-id.js'
+import { checkOnWithhold, noWhitelist, type OnWithhold } from './session-context.js'
 
 /** Options of {@link openSession}. `retry`, `keepAlive`, `headers`, `state` and `trustClientEventId` are better-sse's. */
 export interface OpenSessionOptions<State = DefaultSessionState> {
@@ -102,21 +112,46 @@ export async function openSession<State = DefaultSessionState>(
   }
   checkOptions(options)
   checkStreamable(req, res)
+  markAsTaken(res)
+  readBody(req)
   const { retry = req.method === 'POST' ? null : 2000 } = options
   const { keepAlive = 10_000, headers = {}, state, onWithhold } = options
   const { trustClientEventId = true, stallTimeoutMs = 30_000, maxPushedBytes = 4 * 1024 * 1024 } = options
 
-  const connection = new GuardedConnection(req, res, { headers, retry, stallTimeoutMs, maxPushedBytes })
-  const gate = { req, res, connection, rules, onWithhold }
-  const session = new GuardedSession<State>(gate, {
-    ...(state !== undefined && { state }),
-    trustClientEventId,
-    keepAlive,
-  })
-  // better-sse makes a session ready in the next turn of the event loop, whatever has happened to it by then.
-  await new Promise<void>((resolve) => session.once('connected', resolve))
-  connection.open()
-  return session
+  const connection = new Connection(req, res, { stallTimeoutMs, maxPushedBytes })
+  let terminated: EndReason | undefined
+  if (res.socket === null && req.method !== 'HEAD') {
+    const { turn, stop } = waitForTurn(req, res)
+    onTerminate(res, (reason) => {
+      terminated = reason
+      stop()
+    })
+    await turn
+  }
+  if (terminated && !isResponseClosed(req, res)) {
+    // Its turn has not come: the response in front of it goes on, and a client does not come back from a 204.
+    connection.closeUnopened(terminated)
+    res.writeHead(204).end()
+  } else if (isResponseClosed(req, res)) {
+    onTerminate(res, (reason) => {
+      terminated = reason
+    })
+    connection.closeUnopened(terminated)
+  } else {
+    writeHead(req, res, headers)
+    if (req.method === 'HEAD') {
+      connection.closeUnopened('client')
+      res.end()
+    } else {
+      connection.open(retry === null ? '' : `retry: ${retry}\n`)
+      onTerminate(res, (reason) => connection.terminate(reason))
+    }
+  }
+  if (keepAlive !== null && !connection.isClosed) {
+    connection.onClose(everyShared(keepAlive, () => connection.writeLine(':\n')))
+  }
+  const context = { req, res, connection, rules, onWithhold }
+  return createGuardedSession(context, state ?? ({} as State), trustClientEventId ? lastEventIdOf(req) : '')
 }
 
 const OPTIONS = {

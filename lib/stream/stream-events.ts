@@ -1,9 +1,9 @@
 import type { Session } from 'better-sse'
 import { badOption } from '../errors.js'
 import { checkOptionNames } from '../option-names.js'
-import { EventPump, type StreamResult } from './event-pump.js'
-import { checkOnWithhold, gateOf, type OnWithhold } from './gate.js'
-import { discardSource, type StreamEvent, type StreamSource } from './stream-source.js'
+import { Pump, type StreamResult } from './pump.js'
+import { checkOnWithhold, type OnWithhold, sessionContextOf } from './session-context.js'
+import { cancelSource, type StreamEvent, type StreamSource } from './source.js'
 
 /** Options of {@link streamEvents}. */
 export interface StreamEventsOptions {
@@ -61,18 +61,18 @@ export async function streamEvents<State>(
   source: StreamSource,
   options: StreamEventsOptions = {},
 ): Promise<StreamResult> {
-  const gate = gateOf(session)
+  const context = sessionContextOf(session)
   try {
     checkStreamEventsOptions(options)
   } catch (error) {
-    discardSource(source)
-    gate.connection.end()
+    cancelSource(source)
+    context.connection.end()
     throw error
   }
   const { end = true, strict = false, breakOnError = false } = options
-  const { onWithhold = gate.onWithhold, signal, onError } = options
+  const { onWithhold = context.onWithhold, signal, onError } = options
   const onId = (id: string) => (session.lastId = id)
-  return EventPump.run(gate, source, { end, strict, breakOnError, onWithhold, signal, onError, onId })
+  return Pump.run(context, source, { end, strict, breakOnError, onWithhold, signal, onError, onId })
 }
 
 const OPTIONS = {

@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { badOption } from '../errors.js'
-import type { SlotStore } from '../limit/slot-store.js'
+import type { SlotStore } from '../store/slot-store.js'
 import { type Chapter, SLOT_STORE_CONTRACT, type Trial } from './slot-store-contract.js'
 
 /** How often a test is tried whose attempts were spoilt by a slow machine. */
@@ -10,11 +10,11 @@ const ATTEMPTS = 5
 /** Which part of a lease an attempt may take longer than planned and still be judged. No test needs more than it. */
 const TOLERANCE = 1 / 3
 
-/** The longest lease that is really waited for. The longest test waits for two and a half, if need be ATTEMPTS times. */
+/** The longest lease that is really waited for. The longest test waits for 3.6, if need be ATTEMPTS times. */
 const MAX_REAL_LEASE_MS = 4000
 
 /** In jest and vitest. In node:test, which has no such argument, a test may take as long as it likes. */
-const TIMEOUT_MS = 60_000
+const TIMEOUT_MS = 90_000
 
 /** A store with what its tests need beyond it. A store that needs nothing can be given as it is. */
 export interface SlotStoreUnderTest {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { setImmediate } from 'node:timers/promises'
-import { isTimerMs } from '../is-timer-ms.js'
-import type { AcquireOptions, Lease, LeaseState, SlotStore } from '../limit/slot-store.js'
+import { isTimerMs } from '../checks.js'
+import type { AcquireOptions, Lease, LeaseState, SlotStore } from '../store/slot-store.js'
 
 /** One store on trial. */
 export interface Trial {
@@ -398,6 +398,20 @@ const LEASES: Chapter = {
       assert.deepEqual(await acquire(store, 'user', 'kept', 1), granted(1))
     },
 
+    'keeps the slots of keys that are renewed in turn, each by calls of its own, for more than three leases':
+      async ({ store, elapse }) => {
+        // As by two limiters that share a store. What a store does once in a while must be done for each key.
+        const keys = ['user', 'other']
+        for (const key of keys) await take(store, key, ['a', 'b'])
+        for (let step = 0; step < 6; step += 1) {
+          await elapse(OFTEN_ENOUGH * leaseMsOf(store))
+          for (const key of keys) {
+            assert.deepEqual(await renew(store, key, ['a', 'b']), ['renewed', 'renewed'])
+          }
+        }
+        assert.deepEqual([await store.count('user'), await store.count('other')], [2, 2])
+      },
+
     'grants a slot again that is held already, between two renewals': async ({ store, peer, elapse }) => {
       await take(store, 'user', ['a'])
       for (let step = 0; step < 2; step += 1) {
@@ -677,6 +691,28 @@ const WATCH: Chapter = {
       await peer.kick?.('user')
       await store.release('user', 'a')
       await take(store, 'other', ['d'])
+    },
+
+    'tells what its own kick has ended before the kick is answered': async ({ store }) => {
+      if (!store.kick) return
+      const ended: string[] = []
+      store.watch?.((slotIds, state) => ended.push(...slotIds.map((slotId) => `${slotId} ${state}`)))
+      await take(store, 'user', ['a', 'b'])
+      await take(store, 'other', ['c'])
+      await kick(store, 'user')
+      // Notices may come twice: those of all processes as well.
+      assert.deepEqual([...new Set(ended)].sort(), ['a kicked', 'b kicked'])
+    },
+
+    'tells what its own acquire has evicted before that is answered': async ({ store }) => {
+      const ended: string[] = []
+      store.watch?.((slotIds, state) => ended.push(...slotIds.map((slotId) => `${slotId} ${state}`)))
+      await take(store, 'user', ['a'])
+      const { evicted } = await evict(store, 'user', 'b', 1)
+      assert.deepEqual(
+        [...new Set(ended)],
+        evicted.map((slotId) => `${slotId} evicted`),
+      )
     },
   },
 }
