@@ -27,6 +27,7 @@ const config: Config = {
   },
   // Arktype is published as ES modules only, which jest on Node 20 cannot load as they are.
   transformIgnorePatterns: ['/node_modules/(?!(arktype|@ark|arkregex)/)'],
+  setupFilesAfterEnv: ['<rootDir>/__tests__/support/write-mode.ts'],
   testTimeout: 60_000,
   // Most tests wait for sockets or for other processes, so two at a time suit two cores, and one does no harm.
   maxWorkers: 2,

@@ -25,9 +25,11 @@ test('docs/dialects.md has the snippets that are tested here and in a browser, a
       'htmx2.js',
       'htmx4.html',
       'htmx4.js',
+      'login.js',
       'model.js',
       'openai-client.js',
       'openai.js',
+      'server.js',
       'turbo.html',
       'turbo.js',
     ].sort(),
@@ -95,6 +97,43 @@ describe.each(RECIPES)('$client', ({ file, event, broken }) => {
     )
     return { text, error }
   }
+})
+
+describe('a recipe for a model', () => {
+  test.each(['/openai/chat/completions', '/ai-sdk', '/anthropic/v1/messages'])(
+    'answers 400 on %s to a body without a question',
+    async (path) => {
+      const { url } = await serve(loadDialects().app)
+      const headers = { 'Content-Type': 'application/json' }
+      for (const body of [
+        '{"messages":[]}',
+        '{}',
+        '{"messages":"x"}',
+        '{"messages":[null]}',
+        '{"messages":[{}]}',
+        '',
+      ]) {
+        const { status } = await fetch(url + path, { method: 'POST', headers, body })
+        expect([body, status]).toEqual([body, 400])
+      }
+      expect((await fetch(url + path, { method: 'POST' })).status).toBe(400)
+    },
+  )
+})
+
+test("the page's login takes a token, a key and a cookie", async () => {
+  const { app } = loadDialects((code, file) => (file === 'login.js' ? (snippets.get(file) as string) : code))
+  const { url } = await serve(app)
+  const open = async (headers: Record<string, string>) => {
+    const { status, body } = await fetch(`${url}/turbo`, { headers })
+    await body?.cancel()
+    return status
+  }
+  const [cookie] = (await fetch(`${url}/login?user=alice`)).headers.getSetCookie()
+  expect(await open({ Cookie: cookie?.split(';')[0] as string })).toBe(200)
+  expect(await open({ Authorization: 'Bearer alice' })).toBe(200)
+  expect(await open({ 'x-api-key': 'alice' })).toBe(200)
+  expect(await open({})).toBe(401)
 })
 
 describe('without onError and breakOnError', () => {

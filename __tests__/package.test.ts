@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { isBuiltin } from 'node:module'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
 import ts from 'typescript'
 import { type PackedPackage, packPackage, REPO } from './support/package-tarball.js'
 
@@ -20,9 +20,29 @@ describe('the tarball', () => {
       ['cjs', 'd.cts', 'd.ts', 'js'].map((ending) => `dist/${name}.${ending}`),
     )
     const isShared = (file: string) => /^dist\/[a-z-]+-[\w-]{8}\.(js|cjs|d\.ts|d\.cts)$/.test(file)
-    expect(packed.files.filter((file) => !isShared(file)).sort()).toEqual(
-      ['CHANGELOG.md', 'LICENSE', 'README.md', ...entries, 'package.json'].sort(),
+    const isPage = (file: string) => /^docs\/([\w-]+\/)?[\w-]+\.md$/.test(file)
+    expect(packed.files.filter((file) => !isShared(file) && !isPage(file)).sort()).toEqual(
+      [
+        'CHANGELOG.md',
+        'CONTRIBUTING.md',
+        'LICENSE',
+        'README.md',
+        'SECURITY.md',
+        ...entries,
+        'package.json',
+      ].sort(),
     )
+  })
+
+  test('holds every page to which the README and its pages link', () => {
+    const pages = packed.files.filter((file) => /^(README|docs\/[\w-]+)\.md$/.test(file))
+    expect(pages.length).toBeGreaterThan(8)
+    const linked = pages.flatMap((page) => {
+      const text = readFileSync(join(packed.folder, page), 'utf8')
+      const links = [...text.matchAll(/\]\(([^)\s#:]+\.md|LICENSE)\b/g)].map(([, link]) => link as string)
+      return links.map((link) => posix.join(posix.dirname(page), link))
+    })
+    expect(linked.filter((file) => !packed.files.includes(file))).toEqual([])
   })
 
   test('names no folder of the machine it was built on', () => {

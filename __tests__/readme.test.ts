@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import ts from 'typescript'
 import {
   type CodeBlock,
   readCodeBlocks,
@@ -13,9 +14,17 @@ import {
 } from './support/package-readme.js'
 import { type PackedPackage, packPackage, REPO } from './support/package-tarball.js'
 
-const blocks = readCodeBlocks(readFileSync(join(REPO, 'README.md'), 'utf8'))
+/** The README and the pages whose programs know the names of its first one. Those of the other pages are run by tests of their own. */
+const PAGES = readdirSync(join(REPO, 'docs'))
+  .filter((file) => file.endsWith('.md') && !['dialects.md', 'writing-a-store.md'].includes(file))
+  .map((file) => `docs/${file}`)
+const blocks = ['README.md', ...PAGES].flatMap((page) =>
+  readCodeBlocks(readFileSync(join(REPO, page), 'utf8')).map((block) => ({ page, ...block })),
+)
 const programs = blocks.filter(({ language }) => language === 'js' || language === 'ts')
 const shell = blocks.filter(({ language }) => language === 'sh').map(({ code }) => code)
+/** The pages' examples that are files, by the names in their first lines: other examples may import them. */
+const fileOf = ({ code }: CodeBlock) => /^\/\/ (\S+)\.(?:js|ts)\n/.exec(code)?.[1]
 
 const COMPILER_OPTIONS = {
   module: 'nodenext',
@@ -91,7 +100,7 @@ describe("the README's first program, run as pasted", () => {
   }
 })
 
-describe("the README's limiter by address", () => {
+describe('the recipe of a limiter by address', () => {
   const recipe = programs.find(({ code }) => code.includes('ipKeyGenerator'))
 
   /** Runs the recipe with a limit of 3, and resolves with the statuses of what was asked from these addresses. */
@@ -136,7 +145,7 @@ describe("the README's limiter by address", () => {
   })
 })
 
-describe("the README's programs", () => {
+describe('the programs of the README and of docs/', () => {
   test.each([
     { language: 'ts', options: { allowJs: true } },
     // What a reader pastes into JavaScript declares no types; its calls and properties are checked all the same.
@@ -153,12 +162,12 @@ describe("the README's programs", () => {
         'tsconfig.json': JSON.stringify({ compilerOptions: { ...COMPILER_OPTIONS, ...options } }),
         'prelude.d.ts': readFileSync(join(__dirname, 'support/package-readme-prelude.d.ts'), 'utf8'),
         'names.d.ts': names
-          .map((name) => `declare const ${name}: typeof import('./README-${first.line}.js').${name}\n`)
+          .map((name) => `declare const ${name}: typeof import('./README.md-${first.line}.js').${name}\n`)
           .join(''),
-        // The empty lines make the compiler count as README.md does.
+        // The empty lines make the compiler count as the page does.
         ...Object.fromEntries(
           [{ ...first, code: `${first.code}\nexport { ${names.join(', ')} }` }, ...later].map((block) => [
-            `README-${block.line}.${block.language}`,
+            `${fileOf(block) ?? `${block.page.replace('docs/', '')}-${block.line}`}.${block.language}`,
             '\n'.repeat(block.line - 1) + block.code,
           ]),
         ),
@@ -169,6 +178,74 @@ describe("the README's programs", () => {
   )
 })
 
+describe('a reader', () => {
+  /** Of each options interface: where it stands, and where each page lists it. */
+  const LISTED = [
+    {
+      file: 'limit/stream-limit-options.ts',
+      type: 'StreamLimitOptions',
+      page: 'README.md',
+      heading: 'streamLimit',
+    },
+    {
+      file: 'events/viewer-events.ts',
+      type: 'DefineEventsOptions',
+      page: 'README.md',
+      heading: 'defineEvents',
+    },
+    { file: 'stream/open-session.ts', type: 'OpenSessionOptions', page: 'README.md', heading: 'openSession' },
+    {
+      file: 'stream/stream-events.ts',
+      type: 'StreamEventsOptions',
+      page: 'README.md',
+      heading: 'streamEvents',
+    },
+    { file: 'stream/source.ts', type: 'StreamEvent', page: 'README.md', heading: 'streamEvents' },
+    {
+      file: 'redis/redis-store-options.ts',
+      type: 'RedisStoreOptions',
+      page: 'docs/redis.md',
+      heading: 'Options',
+    },
+  ]
+
+  test.each(LISTED)(
+    'finds every member of $type under "$heading" of $page',
+    ({ file, type, page, heading }) => {
+      const rows = [...section(read(page), heading).matchAll(/^\| `(\w+)` /gm)].map(([, name]) => name)
+      expect(rows).toEqual(expect.arrayContaining(membersOf(join(REPO, 'lib', file), type)))
+    },
+  )
+
+  test.each([
+    'README.md',
+    ...PAGES,
+    'docs/dialects.md',
+    'docs/writing-a-store.md',
+    'CONTRIBUTING.md',
+    'SECURITY.md',
+  ])('meets no dead link in %s', (page) => {
+    const dead = linksOf(read(page)).filter(([path, anchor]) => {
+      const target = path === '' ? page : join(dirname(page), path)
+      if (!existsSync(join(REPO, target))) return true
+      return anchor !== undefined && !anchorsOf(read(target)).includes(anchor)
+    })
+    expect(dead).toEqual([])
+  })
+
+  test('finds an error code of this package in the reference, whichever it is', () => {
+    const codes = [...read('lib/errors.ts').matchAll(/\bERR_STREAM_[A-Z_]+/g)].map(([code]) => code)
+    expect(codes).toContain('ERR_STREAM_LIMIT')
+    expect(
+      [...new Set(codes)].filter((code) => !read('docs/reference.md').includes(`| \`${code}\``)),
+    ).toEqual([])
+  })
+
+  test('is not asked to read more than 220 lines first', () => {
+    expect(read('README.md').trimEnd().split('\n').length).toBeLessThanOrEqual(220)
+  })
+})
+
 describe("the README's commands", () => {
   test('name scripts that package.json has', () => {
     const { scripts } = JSON.parse(readFileSync(join(REPO, 'package.json'), 'utf8'))
@@ -176,6 +253,44 @@ describe("the README's commands", () => {
     expect(Object.keys(scripts)).toEqual(expect.arrayContaining(readNpmScripts(shell.join('\n'))))
   })
 })
+
+function read(page: string): string {
+  return readFileSync(join(REPO, page), 'utf8')
+}
+
+/** What stands under a heading, up to the next of its level. */
+function section(markdown: string, heading: string): string {
+  const [, text] = markdown.split(`\n## ${heading}\n`)
+  if (text === undefined) throw new Error(`There is no heading "${heading}"`)
+  return text.split('\n## ')[0] as string
+}
+
+/** The names of the members of an interface that a file declares. */
+function membersOf(file: string, type: string): string[] {
+  const source = ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest)
+  const found = source.statements.find((each) => ts.isInterfaceDeclaration(each) && each.name.text === type)
+  if (!found) throw new Error(`${file} declares no interface ${type}`)
+  return (found as ts.InterfaceDeclaration).members.map(({ name }) => (name as ts.Identifier).text)
+}
+
+/** The relative links of a page, as path and anchor; neither those in code nor those to other sites. */
+function linksOf(markdown: string): (readonly [path: string, anchor?: string])[] {
+  const text = markdown.replace(/^```[\s\S]*?^```/gm, '').replace(/`[^`\n]*`/g, 'code')
+  return [...text.matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, link]) => link as string)
+    .filter((link) => !link.includes('://'))
+    .map((link) => link.split('#') as [string, string?])
+}
+
+/** The anchors that GitHub makes of the headings. */
+function anchorsOf(markdown: string): string[] {
+  return [...markdown.replace(/^```[\s\S]*?^```/gm, '').matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    (heading as string)
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  )
+}
 
 async function findFreePort(): Promise<number> {
   const server = createServer().listen(0)

@@ -10,10 +10,12 @@ export function usage(origin: string): string {
     curl -N -H 'Authorization: Bearer viewer:alice' -H 'Content-Type: application/json' \\
       -d '{"question": "How many requests have you seen?"}' ${origin}/ask
 
-  See how many streams you hold; one over the cap is refused with 429:
-    curl -H 'Authorization: Bearer viewer:alice' ${origin}/whoami
+  See how many streams you hold, and the limit:
+    curl -w '\\n' -H 'Authorization: Bearer viewer:alice' ${origin}/whoami
 
-  Share the cap with another demo: start both with REDIS_URL=redis://127.0.0.1:6379, and one with PORT=3001.
+  Open one stream more than the limit, in as many terminals: it is refused with 429.
+
+  Share the limit with another demo: start both with REDIS_URL=redis://127.0.0.1:6379, and one with PORT=3001.
 
   This login believes any name you give. A demo does that; production must not.
 `

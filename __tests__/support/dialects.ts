@@ -5,18 +5,12 @@ import express, { type Express, type RequestHandler } from 'express'
 import { readCodeBlocks } from './package-readme.js'
 import { REPO } from './package-tarball.js'
 
-/** Where browsers get the client libraries: what is installed, and no CDN. */
-const VENDOR = {
-  htmx2: 'htmx2/dist',
-  htmx4: 'htmx4/dist',
-  'htmx-ext-sse': 'htmx-ext-sse/dist',
-  turbo: '@hotwired/turbo/dist',
-  datastar: '@starfederation/datastar/dist',
-  'fetch-event-source': '@microsoft/fetch-event-source/lib/esm',
-}
+/** What the browser tests need beyond the page's own client libraries. */
+const FETCH_EVENT_SOURCE = '@microsoft/fetch-event-source/lib/esm'
 
-/** What the page leaves to its reader. */
+/** Instead of the page's login: neither the pages nor the AI SDK's client sign in first. */
 const LOGIN = `
+export const logIn = (req, res) => res.end()
 export function requireUser(req, res, next) {
   res.locals.userId = 'alice'
   next()
@@ -24,10 +18,9 @@ export function requireUser(req, res, next) {
 
 /** The snippets of docs/dialects.md as they stand there, by the file names in their first lines. */
 export const snippets: ReadonlyMap<string, string> = new Map(
-  readCodeBlocks(readFileSync(join(REPO, 'docs/dialects.md'), 'utf8')).map(({ code }) => [
-    /^(?:\/\/|<!--) (\S+\.(?:js|html))/.exec(code)?.[1] ?? code,
-    code,
-  ]),
+  readCodeBlocks(readFileSync(join(REPO, 'docs/dialects.md'), 'utf8'))
+    .filter(({ language }) => language !== 'sh')
+    .map(({ code }) => [/^(?:\/\/|<!--) (\S+\.(?:js|html))/.exec(code)?.[1] ?? code, code]),
 )
 
 const folders: string[] = []
@@ -38,7 +31,7 @@ afterAll(() => {
 
 /** The snippets as modules in a folder of their own. */
 export interface Dialects {
-  /** The page's application, with its HTML pages and the client libraries. */
+  /** The page's application, with its HTML pages. */
   app: Express
   /** A function that a snippet exports. */
   load<Exported>(file: string, name: string): Exported
@@ -50,15 +43,14 @@ export function loadDialects(change: (code: string, file: string) => string = (c
   folders.push(folder)
   symlinkSync(join(REPO, 'node_modules'), join(folder, 'node_modules'), 'junction')
   const files = [...snippets].filter(([file]) => file.endsWith('.js'))
-  for (const [file, code] of [...files, ['login.js', LOGIN] as const]) {
-    writeFileSync(join(folder, file), change(code, file))
+  for (const [file, code] of files) {
+    writeFileSync(join(folder, file), change(file === 'login.js' ? LOGIN : code, file))
   }
   const load = <Exported>(file: string, name: string): Exported => require(join(folder, file))[name]
 
   const app = express()
-  for (const [name, path] of Object.entries(VENDOR)) {
-    app.use(`/vendor/${name}`, express.static(join(REPO, 'node_modules', path), { extensions: ['js'] }))
-  }
+  const path = join(REPO, 'node_modules', FETCH_EVENT_SOURCE)
+  app.use('/vendor/fetch-event-source', express.static(path, { extensions: ['js'] }))
   app.get('/:file.html', (req, res) => {
     const html = snippets.get(`${req.params.file}.html`)
     res.status(html ? 200 : 404).send(`<!doctype html>${html}`)

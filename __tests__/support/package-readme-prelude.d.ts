@@ -1,4 +1,4 @@
-// Names that the README's examples may use without importing or declaring them. What its first example declares
+// Names that the examples of the README and of docs/ may use without importing or declaring them. What its first example declares
 // is known as well and is not repeated here; what an example imports or declares itself comes first, because each
 // is a module.
 declare const express: typeof import('express').default
@@ -18,4 +18,20 @@ declare class EventSource {
   readonly readyState: number
   addEventListener(name: string, listener: (event: { data: string }) => void): void
   close(): void
+}
+
+// What an example needs of packages that are not installed here.
+declare namespace Express {
+  interface Request {
+    /** Of express-session. */
+    session: { lastSeen?: number; save(callback: (error?: unknown) => void): void }
+  }
+}
+/** Of @modelcontextprotocol/sdk. */
+declare const transport: {
+  handleRequest(
+    req: import('node:http').IncomingMessage,
+    res: import('node:http').ServerResponse,
+    body?: unknown,
+  ): Promise<void>
 }

@@ -25,12 +25,16 @@ const SOURCES = [
   'README.md',
   'LICENSE',
   'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  'docs',
 ]
 
 /** What a user of the package has installed next to it. */
 const INSTALLED = [
   'express',
   'express-rate-limit',
+  'ai',
   'better-sse',
   'http-errors',
   'zod',

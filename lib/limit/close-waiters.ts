@@ -4,7 +4,7 @@
  */
 const MAX_WAIT_MS = 50
 
-/** A request that waits, as far as it is known here. */
+/** A request that waits. */
 export interface WaitingRequest {
   /** Whether nobody waits for the stream any more. */
   readonly isCancelled: boolean

@@ -13,7 +13,7 @@ export class Reservation {
   #isClosed = false
   /** What gives the slot back, once the stream is admitted. */
   #onClose: (() => void) | undefined
-  /** What ends a wait for a slot. Only while the stream is being decided. */
+  /** What ends a wait for a slot, while there is one. */
   #onCancel: (() => void) | undefined
 
   constructor(req: IncomingMessage, res: ServerResponse) {

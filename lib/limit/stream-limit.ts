@@ -82,19 +82,18 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
           if (reservation.isCancelled) return
-          const work = tooMuchWork(res, key, cap, manager.countLocally(key))
-          if (work) throw work
+          checkAbandoned(res, key, cap, manager.countLocally(key))
           const lease = new SlotLease(key, nextSlotId(), cap, (reason) => terminate(res, reason))
           const answer = manager.acquire(lease, reservation)
           const grant = isPromise(answer) ? await answer : answer
           // From here to `commit` in one tick, so that nothing changes in between.
           if (!grant.granted) throw limitReached(res, identifier, cap, grant.held)
           if (reservation.isCancelled) return manager.release(lease)
-          // Others may have been admitted while the store was asked; the slot that was just granted is counted here already.
-          const refusal = isFull()
-            ? capacityReached(identifier)
-            : tooMuchWork(res, key, cap, manager.countLocally(key) - 1)
-          if (refusal) {
+          try {
+            // Others may have been admitted, or have left work behind, while the store was asked.
+            if (isFull()) throw capacityReached(identifier)
+            checkAbandoned(res, key, cap, manager.countLocally(key) - 1)
+          } catch (refusal) {
             manager.release(lease)
             throw refusal
           }
@@ -125,11 +124,14 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
     }
   }
 
-  /** The refusal if too much goes on for a key already, in this process, though maybe nobody reads it. */
-  function tooMuchWork(res: ServerResponse, key: string, cap: number, streams: number) {
+  /**
+   * @param streams how many streams the key holds open in this process.
+   * @throws ERR_STREAM_LIMIT if too much goes on for a key, though maybe nobody reads it.
+   */
+  function checkAbandoned(res: ServerResponse, key: string, cap: number, streams: number): void {
     const count = abandoned.count(key)
     const most = cap + (abandonedLimit ?? Math.max(10, 2 * cap))
-    return count > 0 && count + streams >= most ? tooMuchAbandoned(res, identifier, cap, count) : undefined
+    if (count > 0 && count + streams >= most) throw tooMuchAbandoned(res, identifier, cap, count)
   }
 
   return Object.defineProperties(streamLimitMiddleware, {

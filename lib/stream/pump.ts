@@ -49,6 +49,9 @@ export interface PumpOptions {
 /** What a promise is awaited for: the source's next step, an item that it gave, its frame, or what `onWithhold` answered. */
 type Awaited = 'step' | 'item' | 'frame' | 'withheld'
 
+/** Why a source's signal aborts. One for all: making one takes a stack trace, which costs as much as several events. */
+const NOBODY_WANTS_MORE = new DOMException('Nobody wants more events', 'AbortError')
+
 /**
  * What callbacks hold on to instead of the pump: emptied when it stops, so that a promise which never settles (a generator
  * that is blocked) holds neither the pump nor its session and socket.
@@ -320,7 +323,7 @@ export class Pump {
   /** Tells the source that nobody wants more: by its signal, and by `return()` unless it is running. */
   #cancelSource(): void {
     this.#async.runInAsyncScope(() => {
-      this.#controller?.abort()
+      this.#controller?.abort(NOBODY_WANTS_MORE)
       if (!this.#isPulling) this.#settleSource(this.#outstanding)
     })
   }
