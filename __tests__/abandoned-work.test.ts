@@ -75,7 +75,7 @@ test('30 times open and abort by one user leave at most limit + abandonedLimit s
   const refused = await visit()
   await refused.until(() => refused.text.includes('ERR_STREAM_LIMIT'))
   expect(JSON.parse(refused.text).detail).toBe(
-    'The work of 12 streams that you left has not stopped yet (policy "sse"). Try again later.',
+    'The work of 12 streams that you left has not stopped yet, as it does not heed its signal (policy "sse"). Try again later.',
   )
   expect((await visit('bob')).status).toBe(200)
 

@@ -53,6 +53,11 @@ describe('the tarball', () => {
     }
   })
 
+  test('is installed by npm beside Express 4.18 and 5', () => {
+    const { peerDependencies } = JSON.parse(readFileSync(join(packed.folder, 'package.json'), 'utf8'))
+    expect(peerDependencies.express).toBe('^4.18.0 || ^5.0.0')
+  })
+
   test.each(['index.js', 'index.cjs'])('needs http-errors, better-sse and Node to run %s', (file) => {
     expect(reachedFrom(file).packages).toEqual(['better-sse', 'http-errors'])
   })

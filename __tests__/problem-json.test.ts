@@ -1,7 +1,7 @@
 import compression from 'compression'
 import express, { type ErrorRequestHandler } from 'express'
 import { rateLimit } from 'express-rate-limit'
-import { problemJson, streamLimit } from 'express-sse-guard'
+import { problemJson, type StreamLimitOptions, streamLimit } from 'express-sse-guard'
 import createError from 'http-errors'
 import supertest from 'supertest'
 import { get, raw } from './support/clients.js'
@@ -194,6 +194,38 @@ describe('beside express-rate-limit', () => {
     expect(status).toBe(429)
     expect(headers['ratelimit-policy']).toMatch(/^"rate"; q=100; w=60.*, "sse";q=0;qu="concurrent-requests"$/)
     expect(headers.ratelimit).toMatch(/^"rate"; r=99; t=\d+.*, "sse";r=0$/)
+  })
+
+  test.each([
+    ["Express's own error handler", {}],
+    [
+      'a handler that sends the headers of the error',
+      {
+        handler: (_req, res, _next, error) => void res.status(error.status).set(error.headers).end(),
+      } satisfies Partial<StreamLimitOptions>,
+    ],
+  ])('%s names both policies too', async (_, options) => {
+    const app = express()
+    app.use(rateLimit({ limit: 100, windowMs: 60_000, standardHeaders: 'draft-8', identifier: 'rate' }))
+    app.get('/', streamLimit({ keyGenerator: () => 'alice', limit: 0, ...options }))
+    app.set('env', 'test')
+    const { headers, status } = await supertest(app).get('/')
+    expect(status).toBe(429)
+    expect(headers['ratelimit-policy']).toMatch(/^"rate"; q=100; w=60.*, "sse";q=0;qu="concurrent-requests"$/)
+    expect(headers.ratelimit).toMatch(/^"rate"; r=99; t=\d+.*, "sse";r=0$/)
+  })
+
+  test('no policy is named twice when an error handler sends the headers before problemJson does', async () => {
+    const app = express()
+    app.use(rateLimit({ limit: 100, windowMs: 60_000, standardHeaders: 'draft-8', identifier: 'rate' }))
+    app.get('/', streamLimit({ keyGenerator: () => 'alice', limit: 0 }))
+    app.use(((error, _req, res, next) => {
+      res.set(error.headers)
+      next(error)
+    }) satisfies ErrorRequestHandler)
+    app.use(problemJson())
+    const { headers } = await supertest(app).get('/')
+    expect(headers.ratelimit).toMatch(/^"rate"; r=99; t=\d+[^,]*, "sse";r=0$/)
   })
 
   test('what stands there is kept also as several fields, and whatever the case of the name', async () => {

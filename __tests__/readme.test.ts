@@ -100,6 +100,51 @@ describe("the README's first program, run as pasted", () => {
   }
 })
 
+describe('the recipe of a limiter by address', () => {
+  const recipe = programs.find(({ code }) => code.includes('ipKeyGenerator'))
+
+  /** Runs the recipe with a limit of 3, and resolves with the statuses of what was asked from these addresses. */
+  async function ask(addresses: readonly string[]): Promise<number[]> {
+    const names = "import { defineEvents, openSession, streamEvents, streamLimit } from 'express-sse-guard'"
+    const project = packed.project('by-address', {
+      'package.json': '{ "type": "module" }',
+      'main.js': `
+        import express from 'express'
+        ${names}
+        const app = express()
+        const requireUser = (req, res, next) => next()
+        const limit = streamLimit({ keyGenerator: () => 'all', limit: Infinity })
+        const viewerEvents = defineEvents({ clock: true })
+        async function* buildEvents(signal) {
+          await new Promise((resolve) => signal.addEventListener('abort', resolve))
+        }
+        ${recipe?.code.replace('limit: 50', 'limit: 3')}
+        const server = app.listen(0, '127.0.0.1', async () => {
+          const url = 'http://127.0.0.1:' + server.address().port + '/both'
+          // Kept, as a response that nobody holds is collected and its stream closed.
+          const responses = []
+          for (const address of ${JSON.stringify(addresses)}) {
+            responses.push(await fetch(url, { headers: { 'X-Forwarded-For': address } }))
+          }
+          console.log(JSON.stringify(responses.map(({ status }) => status)))
+          process.exit()
+        })`,
+    })
+    return JSON.parse(await packed.node(project, 'main.js'))
+  }
+
+  test('counts the addresses of one IPv6 network as one, and other networks and IPv4 addresses apart', async () => {
+    const ofOneNetwork = Array.from({ length: 20 }, (_, i) => `2001:db8:1:1::${(i + 1).toString(16)}`)
+    const statuses = await ask([...ofOneNetwork, '2001:db8:2:1::1', '192.0.2.1', '192.0.2.2'])
+    expect(statuses).toEqual([200, 200, 200, ...Array(17).fill(429), 200, 200, 200])
+  })
+
+  test('takes the address from the proxy in front, not what a client wrote behind it', async () => {
+    const forged = Array.from({ length: 5 }, (_, i) => `198.51.100.${i}, 192.0.2.9`)
+    expect(await ask(forged)).toEqual([200, 200, 200, 429, 429])
+  })
+})
+
 describe('the programs of the README and of docs/', () => {
   test.each([
     { language: 'ts', options: { allowJs: true } },

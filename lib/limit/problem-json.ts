@@ -7,6 +7,7 @@ import {
 } from 'node:http'
 import { badOption, isRefusal, isStreamErrorCode } from '../errors.js'
 import { http2StreamOf } from '../http2-stream.js'
+import { withOtherPolicies } from '../rate-limit-lists.js'
 
 /** They describe the body that the route was going to send, or how it would have travelled. */
 const OF_ANOTHER_BODY = [
@@ -59,7 +60,7 @@ export function problemJson(...none: readonly never[]) {
     res.removeHeader('Content-Range')
     // RFC 6585 section 4: a 429 must not be stored by a cache; the other refusals pass as quickly.
     setHeaders(res, { 'Cache-Control': 'no-store' })
-    if (typeof headers === 'object' && headers !== null) setHeaders(res, appendPolicies(res, headers))
+    if (typeof headers === 'object' && headers !== null) setHeaders(res, withOtherPolicies(res, headers))
     for (const name of OF_ANOTHER_BODY) {
       // Removing a Transfer-Encoding that is not there would forbid Node to chunk what compresses this body.
       if (res.hasHeader(name) && !(name === 'Content-Range' && status === 416)) res.removeHeader(name)
@@ -74,18 +75,6 @@ export function problemJson(...none: readonly never[]) {
 
 function isErrorStatus(status: unknown): boolean {
   return Number.isInteger(status) && (status as number) >= 400 && (status as number) <= 599
-}
-
-/** Lists to which each limiter adds its own policy: express-rate-limit, or another limiter of ours. */
-const POLICY_LISTS = new Set(['ratelimit', 'ratelimit-policy'])
-
-/** The headers of an error, with what others have said of their policies in front of what it says of ours (RFC 9651 3.1). */
-function appendPolicies(res: ServerResponse, headers: object): Record<string, unknown> {
-  const merged = Object.entries(headers).map(([name, value]): [string, unknown] => {
-    const others = POLICY_LISTS.has(name.toLowerCase()) ? res.getHeader(name) : undefined
-    return [name, others === undefined ? value : [others, value].flat().join(', ')]
-  })
-  return Object.fromEntries(merged)
 }
 
 /** An undefined value, or one with a line break, would throw here: after the refusal, and past every handler. */

@@ -3,6 +3,7 @@ import type { Request, Response } from 'express'
 import { isLimit, isPromise } from '../checks.js'
 import { terminate } from '../endings.js'
 import { inspectValue, isRefusal, streamError } from '../errors.js'
+import { withOtherPolicies } from '../rate-limit-lists.js'
 import { isResponseClosed } from '../response-close.js'
 import { addSlotOwner } from '../response-slots.js'
 import { AbandonedSources } from './abandoned-sources.js'
@@ -81,17 +82,17 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
           const asked = typeof limit === 'function' ? limit(req, res) : limit
           const cap = checkLimit(isPromise(asked) ? await asked : asked)
           if (reservation.isCancelled) return
-          checkAbandoned(key, cap, manager.countLocally(key))
+          checkAbandoned(res, key, cap, manager.countLocally(key))
           const lease = new SlotLease(key, nextSlotId(), cap, (reason) => terminate(res, reason))
           const answer = manager.acquire(lease, reservation)
           const grant = isPromise(answer) ? await answer : answer
           // From here to `commit` in one tick, so that nothing changes in between.
-          if (!grant.granted) throw limitReached(identifier, cap, grant.held)
+          if (!grant.granted) throw limitReached(res, identifier, cap, grant.held)
           if (reservation.isCancelled) return manager.release(lease)
           try {
             // Others may have been admitted, or have left work behind, while the store was asked.
             if (isFull()) throw capacityReached(identifier)
-            checkAbandoned(key, cap, manager.countLocally(key) - 1)
+            checkAbandoned(res, key, cap, manager.countLocally(key) - 1)
           } catch (refusal) {
             manager.release(lease)
             throw refusal
@@ -127,10 +128,10 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
    * @param streams how many streams the key holds open in this process.
    * @throws ERR_STREAM_LIMIT if too much goes on for a key, though maybe nobody reads it.
    */
-  function checkAbandoned(key: string, cap: number, streams: number): void {
+  function checkAbandoned(res: ServerResponse, key: string, cap: number, streams: number): void {
     const count = abandoned.count(key)
     const most = cap + (abandonedLimit ?? Math.max(10, 2 * cap))
-    if (count > 0 && count + streams >= most) throw tooMuchAbandoned(identifier, cap, count)
+    if (count > 0 && count + streams >= most) throw tooMuchAbandoned(res, identifier, cap, count)
   }
 
   return Object.defineProperties(streamLimitMiddleware, {
@@ -140,33 +141,35 @@ export function streamLimit(options: StreamLimitOptions): StreamLimit {
   }) as typeof streamLimitMiddleware & StreamLimit
 }
 
-function limitReached(identifier: string, limit: number, held: number) {
+function limitReached(res: ServerResponse, identifier: string, limit: number, held: number) {
   return streamError(
     'ERR_STREAM_LIMIT',
     limit === 0
       ? `You may not open a stream here (policy "${identifier}").`
       : `You have ${held} of ${limit} allowed streams open (policy "${identifier}"). Close one, then try again.`,
-    { headers: rateLimitHeaders(identifier, limit) },
+    { headers: rateLimitHeaders(res, identifier, limit) },
   )
 }
 
-function tooMuchAbandoned(identifier: string, limit: number, abandoned: number) {
+function tooMuchAbandoned(res: ServerResponse, identifier: string, limit: number, abandoned: number) {
+  const streams = abandoned === 1 ? '1 stream' : `${abandoned} streams`
   return streamError(
     'ERR_STREAM_LIMIT',
-    `The work of ${abandoned} stream${abandoned === 1 ? '' : 's'} that you left has not stopped yet (policy "${identifier}"). Try again later.`,
-    { headers: rateLimitHeaders(identifier, limit) },
+    `The work of ${streams} that you left has not stopped yet, as it does not heed its signal (policy "${identifier}"). Try again later.`,
+    { headers: rateLimitHeaders(res, identifier, limit) },
   )
 }
 
 /**
  * https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (draft 10): a quota of streams that are open at
- * once, of which none remains. There is no Retry-After, as nobody knows when one closes.
+ * once, of which none remains. There is no Retry-After, as nobody knows when one closes. With the policies of others, as
+ * whoever answers, such as Express itself, may set these headers in the place of those that are there.
  */
-function rateLimitHeaders(identifier: string, limit: number): Record<string, string> {
-  return {
+function rateLimitHeaders(res: ServerResponse, identifier: string, limit: number): Record<string, string> {
+  return withOtherPolicies(res, {
     'RateLimit-Policy': `"${identifier}";q=${limit};qu="concurrent-requests"`,
     RateLimit: `"${identifier}";r=0`,
-  }
+  }) as Record<string, string>
 }
 
 function capacityReached(identifier: string) {
