@@ -96,7 +96,7 @@ function busyApp() {
     await streamEvents(session, async function* (signal) {
       for (let count = 0; !signal.aborted; count += 1) {
         yield { data: count }
-        await (count < 300 ? setImmediate() : setTimeout(500))
+        await (count < 300 ? setImmediate() : setTimeout(500, undefined, { signal }))
       }
     })
   })
