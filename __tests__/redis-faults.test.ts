@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import { open, type StreamClient } from './support/clients.js'
 import { eventually } from './support/eventually.js'
 import { killLimiterProcesses, LimiterProcess, type LimiterSettings } from './support/limiter-process.js'
@@ -233,7 +234,10 @@ describeWithRedis('server processes that share a Redis', () => {
     [
       'DEBUG SLEEP',
       async () => {
-        const slept = redis.cli('DEBUG', 'SLEEP', '1.5')
+        const slept = redis.cli('DEBUG', 'SLEEP', '2.5')
+        // The command itself takes a moment to start, and until then Redis answers.
+        const answers = () => Promise.race([redis.cli('PING').then(() => true), setTimeout(400, false)])
+        await eventually(async () => !(await answers()))
         return () => slept
       },
     ],
