@@ -4,6 +4,7 @@ import { type FrameResult, frameEvent, type WithholdReason } from '../events/fra
 import { warn } from '../warnings.js'
 import { callSafely, createFailureWarning } from './call-safely.js'
 import type { SessionContext } from './session-context.js'
+import { withoutRejection } from './source.js'
 
 /**
  * The text of the event by which `onError` tells the viewer that a stream has failed; empty if there is none, or it is
@@ -23,7 +24,7 @@ export function lastTextOf(
   }
   if (event === undefined) return ''
   // An async onError: what it returns is withheld as invalid, and its rejection is nobody's.
-  if (isPromise(event)) event.then(undefined, () => {})
+  withoutRejection(event)
   const toText = (result: FrameResult | undefined) => {
     if (result?.ok) return result.frame.text
     if (result) callSafely(() => onWithhold(event, result.reason), createFailureWarning('onWithhold'))

@@ -57,7 +57,7 @@ export function startSource(source: StreamSource<unknown>, signal: AbortSignal |
   const items: Partial<Iterable<unknown> & AsyncIterable<unknown>> =
     typeof source === 'function' ? source(signal as AbortSignal) : source
   // An async function is no source, and the promise it returned must not go unheard if it rejects.
-  if (isPromise(items)) items.then(undefined, () => {})
+  withoutRejection(items)
   // The iterators of a Readable and of a web stream cannot be returned while they wait; the streams can be ended.
   if (items instanceof ReadableStream) {
     const reader = items.getReader()
@@ -105,7 +105,7 @@ export function cancelSource(source: unknown): unknown {
 }
 
 /** Ignores the rejection of a value that is a promise, and returns it. */
-function withoutRejection(value: unknown): unknown {
+export function withoutRejection(value: unknown): unknown {
   if (isPromise(value)) value.then(undefined, () => {})
   return value
 }
